@@ -1,0 +1,394 @@
+"""The verbs: absl flags in, an exit code out. What a verb does stands in its room.
+
+Exit codes: 0 clean, 1 error, 2 usage, 3 some trials failed, 128 + n stopped by signal n (the run
+is saved and goes on with the same command).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from facebench import workspace as workspace_lib
+from facebench.errors import FacebenchError, UsageError, nearest
+
+Values = flags.FlagValues
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: what it says of itself, its flags, and the function that does it."""
+
+    summary: str
+    usage: str
+    define: Callable[[Values, Sequence[str]], None]
+    call: Callable[[Values, list[str]], int]
+
+
+def _workspace(values: Values) -> workspace_lib.Workspace:
+    start = Path(values["workspace"].value) if values["workspace"].value else None
+    data = Path(values["data_dir"].value) if values["data_dir"].value else None
+    return workspace_lib.find(start, data)
+
+
+def _common(values: Values) -> None:
+    flags.DEFINE_string(
+        "workspace", None, "Folder with WORKSPACE.md; default: found upwards.", values
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Prepared datasets; default: $FACEBENCH_DATA or WORKSPACE/data.", values
+    )
+
+
+def _expect(args: list[str], low: int, high: int, usage: str) -> list[str]:
+    if not low <= len(args) <= high:
+        found = f"unexpected {args[high]!r}" if len(args) > high else "too few arguments"
+        raise UsageError(f"{found}; usage: facebench {usage}")
+    return args
+
+
+# -- run ------------------------------------------------------------------------------------------
+
+
+def _run_flags(values: Values, argv: Sequence[str]) -> None:
+    from facebench import config
+
+    _common(values)
+    config.define_flag(values, argv)
+    flags.DEFINE_list("regime", None, "Regime values to run; default: all.", flag_values=values)
+    flags.DEFINE_list("seed", None, "Seeds to run; default: all.", flag_values=values)
+    flags.DEFINE_bool("plan", False, "Show what would be done; write nothing.", values)
+
+
+def _numbers(text: Sequence[str] | None, kind: Callable[[str], Any], flag: str) -> list[Any] | None:
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text]
+    except ValueError as error:
+        raise UsageError(f"--{flag}={','.join(text)}: not a list of numbers") from error
+
+
+def _run(values: Values, args: list[str]) -> int:
+    from facebench import config, run
+
+    _expect(args, 0, 0, "run --config=FILE[:ARG] [--config.KEY=VALUE ...]")
+    if values["config"].value is None:
+        raise UsageError("run needs --config=FILE; `facebench list experiments` names them")
+    return run.run(
+        _workspace(values),
+        config.finish(values["config"].value, values["config"].config_filename),
+        values=_numbers(values["regime"].value, float, "regime"),
+        seeds=_numbers(values["seed"].value, int, "seed"),
+        plan_only=values["plan"].value,
+    )
+
+
+# -- list, data, protocol -------------------------------------------------------------------------
+
+
+def _list_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_bool("json", False, "Print JSON.", values)
+
+
+def _list(values: Values, args: list[str]) -> int:
+    from facebench import catalogue
+
+    _expect(args, 0, 1, VERBS["list"].usage)
+    found = catalogue.listing(_workspace(values), args[0] if args else None)
+    if values["json"].value:
+        print(json.dumps(found, indent=2))
+    else:
+        print(catalogue.text(found))
+    return 0
+
+
+def _data_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_string("source", None, "Folder of the official release.", values)
+
+
+def _data(values: Values, args: list[str]) -> int:
+    from facebench import catalogue
+
+    what, name = _expect(args, 2, 2, VERBS["data"].usage)
+    source = Path(values["source"].value) if values["source"].value else None
+    actions = {"prepare": catalogue.prepare, "verify": catalogue.verify}
+    if what not in actions:
+        raise UsageError(f"no such command: data {what}; {nearest(what, actions)}")
+    return actions[what](_workspace(values), name, source)
+
+
+def _protocol(values: Values, args: list[str]) -> int:
+    from facebench import catalogue
+
+    what, name = _expect(args, 2, 2, VERBS["protocol"].usage)
+    if what != "freeze":
+        raise UsageError(f"no such command: protocol {what}; {nearest(what, ['freeze'])}")
+    return catalogue.freeze(_workspace(values), name)
+
+
+# -- the judge ------------------------------------------------------------------------------------
+
+
+def _score_flags(values: Values, argv: Sequence[str]) -> None:
+    flags.DEFINE_string("task", None, "What was predicted; `facebench list tasks`.", values)
+    flags.DEFINE_string("predictions", None, "An .npz file of predictions.", values)
+    flags.DEFINE_string("targets", None, "An .npz file of true values.", values)
+    flags.DEFINE_string("convention", None, "How it is scored; default: the task's.", values)
+    flags.DEFINE_list("thresholds", None, "Of threshold metrics, such as 8,10.", flag_values=values)
+    flags.DEFINE_bool("json", True, "Print JSON (the only form).", values)
+
+
+def _score(values: Values, args: list[str]) -> int:
+    from facebench import score
+
+    _expect(args, 0, 0, VERBS["score"].usage)
+    for name in ("task", "predictions", "targets"):
+        if values[name].value is None:
+            raise UsageError(f"score needs --{name}; usage: facebench {VERBS['score'].usage}")
+    result = score.score_files(
+        values["task"].value,
+        Path(values["predictions"].value),
+        Path(values["targets"].value),
+        values["convention"].value,
+        _numbers(values["thresholds"].value, float, "thresholds"),
+    )
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+def _submit_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_string("protocol", None, "TASK/DATASET/REGIME@VERSION.", values)
+    flags.DEFINE_string("entry", None, "The entry whose trials are folded.", values)
+    flags.DEFINE_string("trials", None, "First digits of the config digest, if several.", values)
+    flags.DEFINE_string("note", "", "A remark kept in the record.", values)
+
+
+def _submit(values: Values, args: list[str]) -> int:
+    from facebench import leaderboard
+
+    _expect(args, 0, 0, VERBS["submit"].usage)
+    for name in ("protocol", "entry"):
+        if values[name].value is None:
+            raise UsageError(f"submit needs --{name}; usage: facebench {VERBS['submit'].usage}")
+    space = _workspace(values)
+    path, new = leaderboard.submit(
+        space,
+        values["protocol"].value,
+        values["entry"].value,
+        config=values["trials"].value,
+        note=values["note"].value,
+    )
+    print(f"{'wrote' if new else 'already there:'} {space.relative(path)}")
+    if new:
+        print("next: facebench leaderboard build")
+    return 0
+
+
+def _rescore_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_bool("all", False, "Rescore every record.", values)
+
+
+def _rescore(values: Values, args: list[str]) -> int:
+    from facebench import leaderboard
+
+    space = _workspace(values)
+    if bool(args) == values["all"].value:
+        raise UsageError(f"give record files or --all; usage: facebench {VERBS['rescore'].usage}")
+    paths = [Path(a) for a in args] or leaderboard.record_paths(space)
+    wrong = 0
+    for path in paths:
+        differences = leaderboard.rescore(space, path)
+        wrong += bool(differences)
+        print(f"{'DIFFERS' if differences else 'equal  '} {space.relative(path)}")
+        for line in differences:
+            print(f"        {line}")
+    print(f"{len(paths)} records, {wrong} differ")
+    return 1 if wrong else 0
+
+
+def _leaderboard_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+
+
+def _leaderboard(values: Values, args: list[str]) -> int:
+    from facebench import leaderboard
+
+    (what,) = _expect(args, 1, 1, VERBS["leaderboard"].usage)
+    space = _workspace(values)
+    if what == "build":
+        written = leaderboard.write(space)
+        print(f"{len(written)} files; start at {space.relative(space.leaderboards / 'README.md')}")
+        return 0
+    if what == "check":
+        report = leaderboard.check(space)
+        for line in report.notices:
+            print(f"notice: {line}")
+        for line in report.problems:
+            print(f"WRONG: {line}")
+        print(f"{report.checked} records checked, {len(report.problems)} problems")
+        return 1 if report.problems else 0
+    raise UsageError(f"no such command: leaderboard {what}; {nearest(what, ['build', 'check'])}")
+
+
+# -- quickstart -----------------------------------------------------------------------------------
+
+
+def _quickstart_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_string("dir", "quickstart", "Where its own workspace is made.", values)
+
+
+def _quickstart(values: Values, args: list[str]) -> int:
+    from facebench import quickstart
+
+    _expect(args, 0, 0, VERBS["quickstart"].usage)
+    return quickstart.quickstart(_workspace(values), Path(values["dir"].value), main)
+
+
+VERBS: dict[str, Verb] = {
+    "quickstart": Verb(
+        "the whole path on generated faces, in a workspace of its own",
+        "quickstart [--dir=FOLDER]",
+        _quickstart_flags,
+        _quickstart,
+    ),
+    "list": Verb(
+        "datasets, experiments, models, probes, protocols, tasks",
+        "list [datasets|experiments|models|probes|protocols|tasks] [--json]",
+        _list_flags,
+        _list,
+    ),
+    "data": Verb(
+        "build a dataset for training, or compare it with its digests",
+        "data prepare|verify NAME[/CONFIG] [--source=FOLDER]",
+        _data_flags,
+        _data,
+    ),
+    "run": Verb(
+        "train, predict and score an experiment",
+        "run --config=FILE[:ARG] [--config.KEY=VALUE ...] [--regime=R,..] [--seed=N,..] [--plan]",
+        _run_flags,
+        _run,
+    ),
+    "score": Verb(
+        "score anybody's predictions",
+        "score --task=TASK --predictions=P.npz --targets=T.npz [--convention=NAME]",
+        _score_flags,
+        _score,
+    ),
+    "submit": Verb(
+        "fold finished trials into a record",
+        "submit --protocol=ID --entry=NAME",
+        _submit_flags,
+        _submit,
+    ),
+    "rescore": Verb(
+        "recompute a record's numbers from its predictions",
+        "rescore RECORD.json ... | --all",
+        _rescore_flags,
+        _rescore,
+    ),
+    "leaderboard": Verb(
+        "make the boards from the records, or check all of it",
+        "leaderboard build|check",
+        _leaderboard_flags,
+        _leaderboard,
+    ),
+    "protocol": Verb(
+        "fill in and freeze a drafted protocol",
+        "protocol freeze TASK/DATASET/REGIME@VERSION",
+        lambda values, argv: _common(values),
+        _protocol,
+    ),
+}
+
+
+def usage() -> str:
+    """What ``facebench --help`` prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    return (
+        "facebench: a benchmark suite for facial analysis\n\n"
+        "usage: facebench VERB [flags]\n\n" + "\n".join(lines) + "\n\n"
+        "`facebench VERB --help` shows the flags of a verb. Start with: facebench quickstart"
+    )
+
+
+def _help(name: str, values: Values) -> str:
+    lines = [f"usage: facebench {VERBS[name].usage}", "", VERBS[name].summary, ""]
+    for flag in sorted(values):
+        if "." in flag:
+            continue
+        default = "" if values[flag].default in (None, "", False) else values[flag].default
+        shown = f" [{default}]" if default else ""
+        lines.append(f"  --{flag:<12} {values[flag].help}{shown}")
+    return "\n".join(lines)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "--helpfull", "help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] in ("--version", "version"):
+        from facebench import __version__
+
+        print(f"facebench {__version__}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in VERBS:
+        raise UsageError(f"no such command: {name}; {nearest(name, VERBS)}")
+    verb, values = VERBS[name], Values()
+    wants_help = any(a in ("-h", "--help", "--helpfull") for a in rest)
+    try:
+        verb.define(values, ["facebench", *rest])
+        args = values(["facebench", *(() if wants_help else rest)])[1:]
+    except (AttributeError, KeyError, OSError, ValueError, flags.Error) as error:
+        from facebench import config
+
+        raise config.explain_parse_error(error, rest, list(values)) from error
+    if wants_help:
+        print(_help(name, values))
+        return 0
+    return verb.call(values, args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the words after ``facebench``; default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        print(f"facebench: {error}", file=sys.stderr)
+        return 2
+    except FacebenchError as error:
+        print(f"facebench: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("facebench: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Reading and writing files so that a fault never costs what was already there.
+
+Writes are atomic (temporary file in the same folder, fsync, rename). JSON is read strictly: no
+duplicate keys, no NaN. Array files (``.npz``) are written with pinned metadata, so equal arrays
+give equal bytes, and read without pickle, with a limit on what they unpack to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from facebench.errors import FacebenchError
+
+MAX_UNPACKED = 4 << 30  # bytes; a bundle that claims more is refused before it is unpacked
+
+
+@contextlib.contextmanager
+def explained(path: Path, doing: str) -> Iterator[None]:
+    """Turns an operating-system error about `path` into one line that says the remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again",
+            errno.EDQUOT: "the disk quota is used up; free some space and run it again",
+            errno.EROFS: "the file system is read-only; choose another folder",
+            errno.EACCES: "permission denied; check the folder's owner and mode",
+            errno.ENOENT: "no such file or folder",
+            errno.EISDIR: "it is a folder",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise FacebenchError(f"{path}: {doing} failed: {remedy}") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a whole file or nothing: readers see the old bytes or the new, never a part.
+
+    Raises:
+        FacebenchError: the disk is full, the folder is read-only, and the like; `path` is as
+            it was before.
+    """
+    with explained(path, "writing"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomic` for text, as UTF-8 with the line ends it has."""
+    write_atomic(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON value for people and diffs: sorted keys, two spaces, a final newline."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def read_json(path: Path) -> Any:
+    """Reads strict JSON.
+
+    Raises:
+        FacebenchError: the file is missing, truncated, not UTF-8, or holds duplicate keys or NaN.
+    """
+    with explained(path, "reading"):
+        data = path.read_bytes()
+    try:
+        return json.loads(
+            data.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise FacebenchError(f"{path}: not valid JSON: {error}") from error
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Packs arrays into ``.npz`` bytes that depend on the arrays alone.
+
+    Members are sorted by name, dated 1980, deflated at one level, little-endian, C order.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name in sorted(arrays):
+            array = np.asarray(arrays[name])
+            array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+            member = io.BytesIO()
+            npy.write_array(member, array, version=(1, 0), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as ``.npz``, atomically and with pinned bytes."""
+    write_atomic(path, npz_bytes(arrays))
+
+
+def read_npz(path: Path, max_bytes: int = MAX_UNPACKED) -> dict[str, np.ndarray]:
+    """Reads the arrays of an ``.npz`` without running anything that is in it.
+
+    Args:
+        path: the file.
+        max_bytes: how much it may unpack to, all members together.
+
+    Raises:
+        FacebenchError: missing, truncated, not a zip of ``.npy`` members, a pickle inside, or
+            larger than `max_bytes` once unpacked.
+    """
+    with explained(path, "reading"):
+        data = path.read_bytes()
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > max_bytes:
+                raise ValueError(f"unpacks to more than {max_bytes} bytes")
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or "/" in name or "\\" in name or name in arrays:
+                    raise ValueError(f"member {member.filename!r} is not a plain array name")
+                with archive.open(member) as file:
+                    content = file.read(member.file_size + 1)
+                if len(content) > member.file_size:
+                    raise ValueError(f"member {member.filename!r} is larger than it says")
+                arrays[name] = npy.read_array(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise FacebenchError(
+            f"{path}: not a readable .npz of plain arrays: {error}; write it with numpy.savez"
+        ) from error
+    except Exception as error:  # zlib.error and what else a broken stream may raise
+        raise FacebenchError(f"{path}: damaged .npz: {error}; write it again") from error
+    return arrays

@@ -1,0 +1,119 @@
+"""Optimisers and schedules from a recipe: SGD, AdamW, LARS; warm-up with cosine or steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+
+def schedule(recipe: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """The learning rate at each step.
+
+    Linear warm-up from 0 over ``warmup`` steps, then constant, half a cosine down to
+    ``final_lr * lr`` (Loshchilov and Hutter 2017, without restarts), or a factor ``gamma`` at each
+    of the ``milestones``, given as fractions of `steps`.
+
+    Args:
+        recipe: ``config.optim``.
+        steps: how many updates the run makes.
+    """
+    lr, warmup = float(recipe["lr"]), int(recipe["warmup"])
+    rest = max(steps - warmup, 1)
+    if recipe["schedule"] == "constant":
+        after = optax.constant_schedule(lr)
+    elif recipe["schedule"] == "cosine":
+        after = optax.cosine_decay_schedule(lr, rest, alpha=float(recipe["final_lr"]))
+    else:
+        drops = {max(round(m * steps) - warmup, 0): recipe["gamma"] for m in recipe["milestones"]}
+        after = optax.piecewise_constant_schedule(lr, drops)
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), after], [warmup])
+
+
+def decayed(params: Any) -> Any:
+    """The mask of weight decay: arrays of two or more axes; not biases, norms and scalars."""
+    return jax.tree.map(lambda p: p.ndim >= 2, params)
+
+
+def layer_scales(params: Any, decay: float) -> Any:
+    """Learning-rate factors that fall by `decay` per layer from the head down to the stem.
+
+    A layer is named by the numbers in a parameter's path below ``backbone`` (``stage_1/block_0``
+    is (1, 0)); layers are ranked by them. Unnumbered parameters belong to the first layer, but
+    for final norms, which belong to the last one. Everything outside the backbone has factor 1
+    (Clark et al. 2020, ELECTRA, section 3.1, as used for fine-tuning by BEiT and MAE).
+
+    Returns:
+        A tree like `params` of Python floats.
+    """
+
+    def layer(path: Any) -> tuple[int, ...] | None:
+        names = [str(getattr(key, "key", key)) for key in path]
+        if "backbone" not in names:
+            return None
+        inside = names[names.index("backbone") + 1 : -1]
+        numbers = tuple(int(n) for name in inside for n in re.findall(r"_(\d+)$", name))
+        numbered = [name for name in inside if re.search(r"(block|stage|layer)\w*_\d+$", name)]
+        if not numbered:
+            return (1 << 30,) if inside and "norm" in inside[0].lower() else ()
+        return numbers
+
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    found = {n for n in map(layer, paths) if n is not None}
+    blocks = sorted(n for n in found if n not in ((), (1 << 30,)))
+    rank: dict[tuple[int, ...], int] = {(): 0, (1 << 30,): len(blocks)}
+    rank |= {numbers: i + 1 for i, numbers in enumerate(blocks)}
+
+    def scale(path: Any, _: Any) -> float:
+        numbers = layer(path)
+        return 1.0 if numbers is None else decay ** (len(blocks) + 1 - rank[numbers])
+
+    return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def make(recipe: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+    """Builds the optimiser of a recipe.
+
+    In order: clip the global gradient norm, precondition (SGD momentum, Adam or LARS), decay
+    weights decoupled from the gradient for AdamW and added to the gradient for SGD and LARS,
+    scale by layer, scale by the schedule.
+
+    Args:
+        recipe: ``config.optim``.
+        steps: how many updates the run makes.
+    """
+    lr = schedule(recipe, steps)
+    decay = float(recipe["weight_decay"])
+    parts: list[optax.GradientTransformation] = []
+    if recipe["clip_norm"]:
+        parts.append(optax.clip_by_global_norm(float(recipe["clip_norm"])))
+    momentum, nesterov = float(recipe["momentum"]), bool(recipe["nesterov"])
+    if recipe["name"] == "adamw":
+        parts.append(optax.scale_by_adam(recipe["b1"], recipe["b2"], recipe["eps"]))
+        parts.append(optax.add_decayed_weights(decay, decayed))
+    elif recipe["name"] == "sgd":
+        parts.append(optax.add_decayed_weights(decay, decayed))
+        parts.append(optax.trace(momentum, nesterov))
+    else:
+        parts.append(optax.add_decayed_weights(decay, decayed))
+        parts.append(optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), decayed))
+    if recipe["layer_decay"] != 1.0:
+        factor = float(recipe["layer_decay"])
+        parts.append(
+            optax.stateless(
+                lambda updates, params: jax.tree.map(
+                    lambda u, s: u * s, updates, layer_scales(params, factor)
+                )
+            )
+        )
+    parts.append(optax.scale_by_learning_rate(lr))
+    if (
+        recipe["name"] == "lars"
+    ):  # momentum after the learning rate, as You et al. 2017, algorithm 1
+        parts.append(optax.trace(momentum, nesterov))
+    return optax.chain(*parts)

@@ -1,0 +1,195 @@
+"""How arrays lie on devices: one mesh, a short list of rules, and two ways to run one step.
+
+The mesh has the axes ``data``, ``fsdp`` and ``model``. A batch is cut over ``data`` and ``fsdp``;
+parameters are replicated, but for those that a rule puts on ``model`` and, where ``fsdp`` is
+larger than 1, large arrays, which are cut along their largest axis that divides.
+
+``jit`` compiles one program over the whole mesh: batch statistics and losses are those of the
+global batch. ``pmap`` runs one program per device, which sees its part of the batch; the step
+then sums over the axis ``data`` by name, and batch norm does so through its ``axis_name``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from facebench.errors import UsageError
+
+AXES = ("data", "fsdp", "model")
+PMAP_AXIS = "data"
+
+# Parameter names (regular expressions on "a/b/c") and how their axes lie on the mesh. The class
+# weights of recognition are [features, classes]: they are cut by class.
+RULES: tuple[tuple[str, P], ...] = ((r"(^|/)classifier/kernel$", P(None, "model")),)
+
+# Below this many elements an array is not worth cutting over `fsdp`.
+FSDP_MIN_SIZE = 2**14
+
+
+def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of the devices there are.
+
+    Args:
+        shape: size of each axis; one of them may be -1 and takes what is left.
+        devices: default all.
+
+    Raises:
+        UsageError: the sizes do not multiply to the number of devices.
+    """
+    devices = list(devices if devices is not None else jax.devices())
+    sizes = [int(shape[axis]) for axis in AXES]
+    said = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes))
+    free = [i for i, size in enumerate(sizes) if size == -1]
+    fixed = int(np.prod([size for size in sizes if size != -1]))
+    if len(free) == 1 and fixed > 0 and len(devices) % fixed == 0:
+        sizes[free[0]] = len(devices) // fixed
+    if any(size < 1 for size in sizes) or int(np.prod(sizes)) != len(devices):
+        raise UsageError(
+            f"config.execution.mesh ({said}) does not fit {len(devices)} devices: the sizes must "
+            "multiply to that number, and one of them may be -1"
+        )
+    return jax.make_mesh(
+        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def leaf_name(path: Any) -> str:
+    """A leaf's name in a tree, as rules see it: ``params/backbone/stem/kernel``."""
+    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def spec_of(name: str, shape: Sequence[int], mesh: Mesh) -> P:
+    """Where an array of this name and shape lies; an axis that does not divide is replicated."""
+    axes: list[Any] = [None] * len(shape)
+    for pattern, spec in RULES:
+        if re.search(pattern, name) and len(spec) == len(shape):
+            axes = [
+                axis if axis and size % mesh.shape[axis] == 0 else None
+                for axis, size in zip(spec, shape)
+            ]
+            break
+    fsdp = mesh.shape["fsdp"]
+    if fsdp > 1 and int(np.prod(shape)) >= FSDP_MIN_SIZE:
+        whole = [i for i, size in enumerate(shape) if axes[i] is None and size % fsdp == 0]
+        if whole:
+            axes[max(whole, key=lambda i: (shape[i], i))] = "fsdp"
+    return P(*axes)
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """A NamedSharding for every array (or shape) of a tree, by the rules."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, spec_of(leaf_name(path), leaf.shape, mesh)), tree
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """One way to run a step on a mesh: ``jit`` or ``pmap``.
+
+    Attributes:
+        mesh: the devices.
+        kind: ``"jit"`` or ``"pmap"``.
+    """
+
+    mesh: Mesh
+    kind: str = "jit"
+
+    def __post_init__(self) -> None:
+        if self.kind == "pmap" and self.mesh.shape["data"] != self.mesh.size:
+            raise UsageError(
+                "config.execution.partition='pmap' is plain data parallelism: set "
+                "config.execution.mesh.fsdp and .model to 1, or use partition='jit'"
+            )
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis that a step sums over by name: None under ``jit``, where sums are global."""
+        return PMAP_AXIS if self.kind == "pmap" else None
+
+    @property
+    def batch_parts(self) -> int:
+        """Into how many parts a batch is cut."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+    def check_batch(self, size: int, accumulate: int, what: str) -> None:
+        """Refuses a batch that does not divide over the devices.
+
+        Raises:
+            UsageError: it names the size, the devices, and the nearest sizes that divide.
+        """
+        unit = self.batch_parts * accumulate
+        if size % unit:
+            near = sorted({max(size // unit, 1) * unit, (size // unit + 1) * unit})
+            parts = f" in {accumulate} accumulated parts" if accumulate > 1 else ""
+            raise UsageError(
+                f"{what} is {size}, which does not divide over {self.batch_parts} devices{parts}; "
+                f"use {' or '.join(map(str, near))}"
+            )
+
+    @property
+    def _replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
+
+    def init(self, create: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+        """Runs ``create(key)`` so that its arrays are made where they belong."""
+        shapes = jax.eval_shape(create, key)
+        return jax.jit(create, out_shardings=self.state_shardings(shapes))(key)
+
+    def state_shardings(self, state: Any) -> Any:
+        """Where a state's arrays lie (under ``pmap``: replicated)."""
+        if self.kind == "pmap":
+            return jax.tree.map(lambda _: self._replicated, state)
+        return shardings(state, self.mesh)
+
+    def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Puts this process's part of a batch [B, ...] on its devices."""
+        spec = NamedSharding(self.mesh, P(("data", "fsdp")))
+        return {
+            name: jax.make_array_from_process_local_data(spec, value)
+            for name, value in batch.items()
+        }
+
+    def train_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles ``step(state, batch, key) -> (state, metrics)``; the old state is given up."""
+        if self.kind == "jit":
+            return jax.jit(step, donate_argnums=0)
+        return self._pmapped(step, (None, 0, None), (None, None))
+
+    def predict_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles ``step(variables, batch) -> outputs``."""
+        if self.kind == "jit":
+            return jax.jit(step, out_shardings=self._replicated)
+        return self._pmapped(step, (None, 0), 0)
+
+    def _pmapped(self, step: Callable[..., Any], ins: Any, outs: Any) -> Callable[..., Any]:
+        """`step` under pmap, with whole batches outside and [devices, B / devices] inside."""
+        parts = self.mesh.size
+        mapped = jax.pmap(
+            step, PMAP_AXIS, in_axes=ins, out_axes=outs, devices=list(self.mesh.devices.flat)
+        )
+
+        def cut(x: jax.Array) -> jax.Array:
+            return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+
+        def call(*args: Any) -> Any:
+            args = tuple(jax.tree.map(cut, a) if axis == 0 else a for a, axis in zip(args, ins))
+            result = mapped(*args)
+            if outs == 0:
+                return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), result)
+            return result
+
+        return call
+
+
+def to_host(tree: Any) -> Any:
+    """Fetches a tree of arrays as NumPy arrays."""
+    return jax.device_get(tree)
