@@ -117,9 +117,9 @@ def make_train_step(
         averaged = state.ema
         if ema:
             averaged = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, averaged, params)
-        metrics["grad_norm"] = optax.global_norm(grads)
-        metrics["update_norm"] = optax.global_norm(updates)
-        metrics["param_norm"] = optax.global_norm(params)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        metrics["update_norm"] = optax.tree.norm(updates)
+        metrics["param_norm"] = optax.tree.norm(params)
         state = State(state.step + 1, params, collections, averaged, opt_state)
         return task.after_step(state), metrics
 
