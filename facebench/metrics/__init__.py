@@ -1,0 +1,130 @@
+"""The judge: arrays of predictions and targets in, named numbers out. NumPy, float64, no JAX.
+
+One module per task, imported when it is first asked for. `score` is the only way by which a
+number reaches a board; names of tasks, conventions, arrays and metrics are public and stable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from facebench.errors import FacebenchError, UsageError, nearest
+
+#: Task name to the module that scores it. Such a module holds ``score``, ``CONVENTIONS``,
+#: ``METRICS`` and ``AXES``.
+TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "landmarks": "facebench.metrics.landmarks",
+        "recognition": "facebench.metrics.recognition",
+    }
+)
+
+_NAME = re.compile(
+    r"(?P<stem>[a-z][a-z0-9_]*?)"
+    r"(?:(?P<at>@(?:[a-z]+=)?)(?P<level>[0-9.]+(?:e-?[0-9]+)?))?"
+    r"(?:_per_(?P<axis>[a-z]+))?"
+)
+
+
+def tasks() -> list[str]:
+    """The names of the tasks that can be scored."""
+    return sorted(TASKS)
+
+
+def conventions(task: str) -> list[str]:
+    """The names of a task's conventions.
+
+    Raises:
+        UsageError: no such task.
+    """
+    return list(_module(task).CONVENTIONS)
+
+
+def score(
+    task: str,
+    predictions: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    convention: str | None = None,
+    thresholds: Iterable[float] | None = None,
+    *,
+    where: tuple[str, str] = ("predictions", "targets"),
+) -> dict[str, float | list[float | None] | None]:
+    """Scores predictions against targets.
+
+    Args:
+        task: one of `tasks`.
+        predictions: array name to array, as the task's module says.
+        targets: likewise; arrays that the task does not read are left alone.
+        convention: one of `conventions`; without it the task's plain one (``K-inter-ocular``,
+            ``pooled``).
+        thresholds: where curves are read; per cent for landmarks, false accept rates for
+            recognition. Without it the convention's usual ones.
+        where: what messages call `predictions` and `targets`, such as their files.
+
+    Returns:
+        Metric name to a finite number, or None where the metric has no value on this input;
+        lists only under ``*_per_*``. Landmark metrics are in per cent, all others fractions.
+
+    Raises:
+        FacebenchError: an array is missing, of the wrong shape or type, empty, not finite, or
+            does not fit the others; the message names the array, what was found and expected.
+        UsageError: a wrong task, convention or threshold; the nearest names are given.
+    """
+    module = _module(task)
+    import numpy as np  # here, so that names and conventions can be listed without it
+
+    from facebench.metrics._arrays import Arrays
+
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+        found = module.score(
+            Arrays(predictions, where[0]), Arrays(targets, where[1]), convention, thresholds
+        )
+    for name, value in found.items():
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not math.isfinite(number):
+                raise FacebenchError(
+                    f"{where[0]}: metric {name!r} is {number}; expected a finite number: values "
+                    "in the arrays are too large or too small for float64 arithmetic"
+                )
+    return found
+
+
+def metric_info(task: str, name: str) -> dict[str, Any]:
+    """What a metric's name means.
+
+    Args:
+        task: one of `tasks`.
+        name: as `score` returns it: ``nme``, ``fr@10``, ``tar@far=1e-3``, ``eer_per_group``.
+
+    Returns:
+        ``unit`` (``%`` or ``fraction``), ``higher_is_better`` (None for a spread or a check),
+        ``range`` [low, high or None] and ``meaning``, one line.
+
+    Raises:
+        UsageError: no such task or metric; the nearest names are given.
+    """
+    module = _module(task)
+    match = _NAME.fullmatch(name)
+    head = (match["stem"] + (match["at"] or "")) if match else name
+    if match is None or head not in module.METRICS or match["axis"] not in (None, *module.AXES):
+        forms = [key + "T" if key.endswith(("@", "=")) else key for key in module.METRICS]
+        typed = head + ("T" if match["level"] else "") if match else name
+        raise UsageError(f"{task} has no metric {name!r}: {nearest(typed, forms)}")
+    unit, higher_is_better, limits, meaning = module.METRICS[head]
+    return {
+        "unit": unit,
+        "higher_is_better": higher_is_better,
+        "range": list(limits),
+        "meaning": meaning,
+    }
+
+
+def _module(task: str) -> ModuleType:
+    if task not in TASKS:
+        raise UsageError(f"no task is named {task!r}: {nearest(task, TASKS)}")
+    return importlib.import_module(TASKS[task])

@@ -1,0 +1,170 @@
+"""Arrays that come from outside, checked before anything is computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from facebench.errors import FacebenchError, UsageError, nearest
+
+BLOCK = 1 << 21  # elements that a chunked computation holds at once
+
+#: What a metric may be: a number, None (undefined on this input), or a list of these.
+Value = float | list[float | None] | None
+
+
+class Arrays:
+    """Named arrays and what messages call them.
+
+    Args:
+        arrays: name to array.
+        where: ``predictions``, ``targets`` or the name of the file they came from.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], where: str) -> None:
+        self.arrays = arrays
+        self.where = where
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def fault(self, name: str, found: str, expected: str) -> FacebenchError:
+        """An error about one array."""
+        return FacebenchError(f"{self.where}: array {name!r} {found}; expected {expected}")
+
+    def take(self, name: str, shape: Sequence[int | str], like: str = "") -> np.ndarray:
+        """The array `name`, once its shape is right and it holds something.
+
+        Args:
+            name: the array.
+            shape: a size, or a letter that stands for any size from 1, per axis.
+            like: where the sizes come from, for the message.
+
+        Raises:
+            FacebenchError: missing, of another shape, empty or not numbers or text.
+        """
+        if name not in self.arrays:
+            raise FacebenchError(
+                f"{self.where}: array {name!r} is missing: {nearest(name, self.arrays)}"
+            )
+        try:
+            array = np.asarray(self.arrays[name])
+        except ValueError as error:  # a ragged list
+            raise self.fault(name, f"is not an array ({error})", "equal rows") from error
+        expected = "(" + ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "") + ")"
+        right = array.ndim == len(shape) and all(
+            isinstance(want, str) or want == size
+            for want, size in zip(shape, array.shape, strict=True)
+        )
+        if not right:
+            because = f" ({like})" if like else ""
+            raise self.fault(name, f"has shape {array.shape}", f"{expected}{because}")
+        if array.size == 0:
+            raise self.fault(name, f"is empty (shape {array.shape})", "at least one row")
+        if array.dtype.kind not in "biufSU":
+            raise self.fault(name, f"holds {array.dtype}", "plain numbers")
+        return array
+
+    def numbers(
+        self, name: str, shape: Sequence[int | str], like: str = "", keep: bool = False
+    ) -> np.ndarray:
+        """Finite real numbers as float64, or in their own type if `keep` (large arrays).
+
+        Raises:
+            FacebenchError: as `take`; not real numbers; NaN or infinity, with the first row.
+        """
+        array = self.take(name, shape, like)
+        if array.dtype.kind not in "iuf":
+            raise self.fault(name, f"holds {array.dtype}", "real numbers")
+        if array.dtype.kind == "f":
+            for start, stop in blocks(array.shape[0], array.size // array.shape[0]):
+                finite = np.isfinite(array[start:stop])
+                if not finite.all():
+                    bad = ~finite.reshape(finite.shape[0], -1).all(axis=1)
+                    row = start + int(np.argmax(bad))
+                    raise self.fault(
+                        name, f"holds NaN or infinity, first in row {row}", "finite numbers"
+                    )
+        return array if keep else array.astype(np.float64)
+
+    def flags(self, name: str, shape: Sequence[int | str], like: str = "") -> np.ndarray:
+        """Booleans, or numbers that are all 0 or 1, as bool.
+
+        Raises:
+            FacebenchError: as `take`; another value.
+        """
+        array = self.take(name, shape, like)
+        if array.dtype.kind in "SU" or not ((array == 0) | (array == 1)).all():
+            raise self.fault(name, f"holds {array.dtype} other than 0 and 1", "true or false")
+        return array.astype(bool)
+
+    def integers(self, name: str, shape: Sequence[int | str], like: str = "") -> np.ndarray:
+        """Whole numbers as int64.
+
+        Raises:
+            FacebenchError: as `take`; not whole numbers.
+        """
+        array = self.take(name, shape, like)
+        if array.dtype.kind not in "iu":
+            raise self.fault(name, f"holds {array.dtype}", "whole numbers")
+        return array.astype(np.int64)
+
+
+def blocks(rows: int, width: int) -> Iterable[tuple[int, int]]:
+    """Row ranges that cover `rows` rows of `width` elements, each about `BLOCK` elements."""
+    step = max(1, BLOCK // max(1, width))
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def levels(
+    values: Iterable[float] | None, default: Sequence[float], most: float, what: str
+) -> list[float]:
+    """The thresholds that are asked for, or the default ones, each once, in their order.
+
+    Raises:
+        UsageError: one is not a number above 0 and up to `most`.
+    """
+    chosen: list[float] = []
+    for value in default if values is None else values:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 < number <= most:
+            raise UsageError(f"threshold {value!r}: expected {what}")
+        if number not in chosen:
+            chosen.append(number)
+    return chosen
+
+
+def plain(value: float) -> str:
+    """The shortest exact decimal form: ``8``, ``7.5``, ``0.01``."""
+    number = Decimal(repr(float(value))).normalize()
+    return format(number, "f")
+
+
+def scientific(value: float) -> str:
+    """The shortest exact scientific form: ``1e-3``, ``2.5e-2``."""
+    number = Decimal(repr(float(value))).normalize().as_tuple()
+    digits = "".join(str(d) for d in number.digits)
+    exponent = int(number.exponent) + len(digits) - 1
+    return digits[0] + ("." + digits[1:] if digits[1:] else "") + f"e{exponent}"
+
+
+def unit_rows(source: Arrays, name: str, array: np.ndarray) -> np.ndarray:
+    """The length of every row, in float64; a row of zeros has no direction and is refused."""
+    length = np.empty(array.shape[0])
+    for start, stop in blocks(*array.shape):
+        part = array[start:stop].astype(np.float64)
+        length[start:stop] = np.sqrt(np.einsum("ij,ij->i", part, part))
+    if not length.all():
+        row = int(np.argmin(length != 0))
+        raise source.fault(name, f"has only zeros in row {row}", "a direction in every row")
+    if not np.isfinite(length).all():
+        row = int(np.argmin(np.isfinite(length)))
+        raise source.fault(name, f"has a length beyond float64 in row {row}", "smaller values")
+    return length

@@ -1,0 +1,117 @@
+"""The judge's table: tasks, conventions, what every metric's name means, and what it imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from facebench import metrics
+from facebench.errors import UsageError
+
+
+def samples():
+    """Inputs that between them give every metric of every convention."""
+    rng = np.random.default_rng(0)
+    for convention in metrics.conventions("landmarks"):
+        K = int(convention.split("-")[0])
+        points = rng.uniform(0, 99, (3, K, 2))
+        targets = {"points": points, "visible": points[..., 0] > 40}
+        yield "landmarks", {"points": points + 1}, targets, convention
+    embedding = rng.normal(size=(80, 4))
+    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    targets = {
+        "same": np.arange(40) % 2,
+        "group": np.arange(40) // 20,
+        "probe_identity": [0, 1, -1],
+        "gallery_identity": [0, 1],
+    }
+    for convention in metrics.conventions("recognition"):
+        predictions = {"embedding": embedding, "similarity": rng.normal(size=(3, 2))}
+        yield "recognition", predictions, targets, convention
+
+
+@pytest.mark.parametrize("case", list(samples()), ids=lambda case: case[3])
+def test_every_metric_that_is_returned_is_explained_and_in_its_range(case):
+    task, predictions, targets, convention = case
+    result = metrics.score(task, predictions, targets, convention)
+    for name, value in result.items():
+        info = metrics.metric_info(task, name)
+        assert isinstance(value, list) == ("_per_" in name)
+        assert info["unit"] == ("%" if task == "landmarks" else "fraction")
+        assert info["higher_is_better"] in (True, False, None)
+        low, high = info["range"]
+        for number in value if isinstance(value, list) else [value]:
+            assert type(number) is float
+            assert low <= number <= (np.inf if high is None else high)
+
+
+def test_tasks_and_conventions_are_listed():
+    assert metrics.tasks() == ["landmarks", "recognition"]
+    assert {"68-inter-ocular", "98-inter-pupil", "19-box", "19-diagonal"} <= set(
+        metrics.conventions("landmarks")
+    )
+    assert {"pooled", "insightface-10fold", "facenet-lfw"} <= set(
+        metrics.conventions("recognition")
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "better"),
+    [
+        ("landmarks", "nme", False),
+        ("landmarks", "fr@7.5", False),
+        ("landmarks", "auc@10", True),
+        ("landmarks", "nme_per_point", False),
+        ("recognition", "tar@far=1e-3", True),
+        ("recognition", "tar@far=0.001", True),
+        ("recognition", "eer_per_group", False),
+        ("recognition", "tpir@fpir=0.01", True),
+        ("recognition", "accuracy_std", None),
+    ],
+)
+def test_directions(task, name, better):
+    assert metrics.metric_info(task, name)["higher_is_better"] is better
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "hint"),
+    [
+        ("landmarks", "nmee", "'nme'"),
+        ("landmarks", "fr", "'fr@T'"),
+        ("landmarks", "nme@10", "'nme'"),
+        ("landmarks", "auc@", "'auc@T'"),
+        ("landmarks", "nme_per_group", "'nme'"),
+        ("recognition", "tar@1e-3", "'tar@far=T'"),
+        ("recognition", "rank", "'rank@T'"),
+        ("recognition", "EER", "there are: .*eer"),
+    ],
+)
+def test_a_mistyped_metric_gets_the_nearest(task, name, hint):
+    with pytest.raises(UsageError, match=f"{task} has no metric '{name}': .*{hint}"):
+        metrics.metric_info(task, name)
+
+
+def test_a_mistyped_task_gets_the_nearest():
+    for call in (metrics.conventions, lambda t: metrics.score(t, {}, {})):
+        with pytest.raises(UsageError, match=r"no task is named 'landmark': .*'landmarks'"):
+            call("landmark")
+
+
+def test_messages_name_the_files_they_are_told():
+    with pytest.raises(Exception, match=r"g\.npz: array 'points' is missing: there are none"):
+        metrics.score("landmarks", {}, {}, where=("p.npz", "g.npz"))
+
+
+def test_the_judge_imports_no_accelerator_library():
+    code = (
+        "import sys, facebench.metrics as m, facebench.score\n"
+        "assert 'facebench.metrics.landmarks' not in sys.modules\n"
+        "for t in m.tasks(): m.conventions(t)\n"
+        "banned = {'jax', 'flax', 'scipy', 'tensorflow_datasets', 'grain', 'cv2'}\n"
+        "sys.exit(str(sorted(banned & set(sys.modules))) if banned & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
