@@ -31,9 +31,14 @@ class Verb:
     call: Callable[[Values, list[str]], int]
 
 
+def _value(values: Values, name: str) -> Any:
+    """The value of a flag."""
+    return values[name].value
+
+
 def _workspace(values: Values) -> workspace_lib.Workspace:
-    start = Path(values["workspace"].value) if values["workspace"].value else None
-    data = Path(values["data_dir"].value) if values["data_dir"].value else None
+    start = Path(_value(values, "workspace")) if _value(values, "workspace") else None
+    data = Path(_value(values, "data_dir")) if _value(values, "data_dir") else None
     return workspace_lib.find(start, data)
 
 
@@ -79,14 +84,14 @@ def _run(values: Values, args: list[str]) -> int:
     from facebench import config, run
 
     _expect(args, 0, 0, "run --config=FILE[:ARG] [--config.KEY=VALUE ...]")
-    if values["config"].value is None:
+    if _value(values, "config") is None:
         raise UsageError("run needs --config=FILE; `facebench list experiments` names them")
     return run.run(
         _workspace(values),
-        config.finish(values["config"].value, values["config"].config_filename),
-        values=_numbers(values["regime"].value, float, "regime"),
-        seeds=_numbers(values["seed"].value, int, "seed"),
-        plan_only=values["plan"].value,
+        config.finish(_value(values, "config"), config.file_of(values)),
+        values=_numbers(_value(values, "regime"), float, "regime"),
+        seeds=_numbers(_value(values, "seed"), int, "seed"),
+        plan_only=_value(values, "plan"),
     )
 
 
@@ -103,7 +108,7 @@ def _list(values: Values, args: list[str]) -> int:
 
     _expect(args, 0, 1, VERBS["list"].usage)
     found = catalogue.listing(_workspace(values), args[0] if args else None)
-    if values["json"].value:
+    if _value(values, "json"):
         print(json.dumps(found, indent=2))
     else:
         print(catalogue.text(found))
@@ -119,7 +124,7 @@ def _data(values: Values, args: list[str]) -> int:
     from facebench import catalogue
 
     what, name = _expect(args, 2, 2, VERBS["data"].usage)
-    source = Path(values["source"].value) if values["source"].value else None
+    source = Path(_value(values, "source")) if _value(values, "source") else None
     actions = {"prepare": catalogue.prepare, "verify": catalogue.verify}
     if what not in actions:
         raise UsageError(f"no such command: data {what}; {nearest(what, actions)}")
@@ -152,14 +157,14 @@ def _score(values: Values, args: list[str]) -> int:
 
     _expect(args, 0, 0, VERBS["score"].usage)
     for name in ("task", "predictions", "targets"):
-        if values[name].value is None:
+        if _value(values, name) is None:
             raise UsageError(f"score needs --{name}; usage: facebench {VERBS['score'].usage}")
     result = score.score_files(
-        values["task"].value,
-        Path(values["predictions"].value),
-        Path(values["targets"].value),
-        values["convention"].value,
-        _numbers(values["thresholds"].value, float, "thresholds"),
+        _value(values, "task"),
+        Path(_value(values, "predictions")),
+        Path(_value(values, "targets")),
+        _value(values, "convention"),
+        _numbers(_value(values, "thresholds"), float, "thresholds"),
     )
     print(json.dumps(result, indent=2))
     return 0
@@ -178,15 +183,15 @@ def _submit(values: Values, args: list[str]) -> int:
 
     _expect(args, 0, 0, VERBS["submit"].usage)
     for name in ("protocol", "entry"):
-        if values[name].value is None:
+        if _value(values, name) is None:
             raise UsageError(f"submit needs --{name}; usage: facebench {VERBS['submit'].usage}")
     space = _workspace(values)
     path, new = leaderboard.submit(
         space,
-        values["protocol"].value,
-        values["entry"].value,
-        config=values["trials"].value,
-        note=values["note"].value,
+        _value(values, "protocol"),
+        _value(values, "entry"),
+        config=_value(values, "trials"),
+        note=_value(values, "note"),
     )
     print(f"{'wrote' if new else 'already there:'} {space.relative(path)}")
     if new:
@@ -203,7 +208,7 @@ def _rescore(values: Values, args: list[str]) -> int:
     from facebench import leaderboard
 
     space = _workspace(values)
-    if bool(args) == values["all"].value:
+    if bool(args) == _value(values, "all"):
         raise UsageError(f"give record files or --all; usage: facebench {VERBS['rescore'].usage}")
     paths = [Path(a) for a in args] or leaderboard.record_paths(space)
     wrong = 0
@@ -253,7 +258,7 @@ def _quickstart(values: Values, args: list[str]) -> int:
     from facebench import quickstart
 
     _expect(args, 0, 0, VERBS["quickstart"].usage)
-    return quickstart.quickstart(_workspace(values), Path(values["dir"].value), main)
+    return quickstart.quickstart(_workspace(values), Path(_value(values, "dir")), main)
 
 
 VERBS: dict[str, Verb] = {

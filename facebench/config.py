@@ -54,16 +54,16 @@ def base() -> ConfigDict:
     config.data = ConfigDict()
     config.data.batch_size = 64  # over all devices and accumulation steps
     config.data.augment = ConfigDict()
-    config.data.augment.flip = 0.5  # probability
-    config.data.augment.rotate = 0.0  # degrees, uniform in +-
+    config.data.augment.flip = 0.5  # probability of a mirror image
+    config.data.augment.rotation = 0.0  # radians, uniform in +-
     config.data.augment.scale = 0.0  # 0.1: factor log-uniform in [1/1.1, 1.1]
     config.data.augment.shift = 0.0  # fraction of the crop's side, uniform in +-
     config.data.augment.brightness = 0.0  # 0.2: factor uniform in [0.8, 1.2]
     config.data.augment.contrast = 0.0
     config.data.augment.saturation = 0.0
-    config.data.augment.gray = 0.0  # probability
-    config.data.augment.blur = 0.0  # probability
-    config.data.augment.erase = 0.0  # probability of one grey rectangle
+    config.data.augment.grey = 0.0  # probability
+    config.data.augment.blur = 0.0  # largest sigma, pixels
+    config.data.augment.cutout = 0.0  # largest side of a grey square, fraction of the crop's
 
     config.train = ConfigDict()
     config.train.steps = 1000
@@ -147,6 +147,12 @@ def define_flag(flag_values: flags.FlagValues, argv: Sequence[str]) -> None:
         flag_values=flag_values,
         sys_argv=list(argv),
     )
+
+
+def file_of(flag_values: flags.FlagValues) -> str:
+    """The experiment file that was given, with its argument."""
+    flag: Any = flag_values["config"]
+    return str(flag.config_filename)
 
 
 def explain_parse_error(
@@ -273,7 +279,7 @@ def finish(config: ConfigDict, source: str = "") -> Config:
         raise UsageError("config.protocol is empty; `facebench list protocols` names them")
     _choice(plain["kind"], KINDS, "kind")
     _choice(plain["train"]["precision"], ("float32", "bfloat16"), "train.precision")
-    optim, augment = plain["optim"], plain["data"]["augment"]
+    optim = plain["optim"]
     _choice(optim["name"], ("sgd", "adamw", "lars"), "optim.name")
     _choice(optim["schedule"], ("constant", "cosine", "steps"), "optim.schedule")
     infinite = float("inf")
@@ -284,10 +290,6 @@ def finish(config: ConfigDict, source: str = "") -> Config:
         _number(optim, key, 0, infinite, "optim")
     for key in ("momentum", "b1", "b2", "ema", "layer_decay"):
         _number(optim, key, 0, 1, "optim")
-    for key in ("flip", "gray", "blur", "erase"):
-        _number(augment, key, 0, 1, "data.augment")
-    for key in ("rotate", "scale", "shift", "brightness", "contrast", "saturation"):
-        _number(augment, key, 0, 180 if key == "rotate" else 1, "data.augment")
     execution = plain.pop("execution")
     _choice(execution["partition"], ("jit", "pmap"), "execution.partition")
     for key in ("log_every", "checkpoint_every", "predict_batch_size"):

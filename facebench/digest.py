@@ -21,11 +21,12 @@ def canonical(value: Any) -> bytes:
     """Encodes a JSON value in the one canonical form of RFC 8785.
 
     Raises:
-        ValueError: the value holds NaN, an infinity or something JSON cannot say.
+        ValueError: the value holds NaN, an infinity or something JSON cannot say, or is nested
+            too deeply.
     """
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"not a JSON value: {error}") from error
 
 

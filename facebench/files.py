@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -94,17 +95,36 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is larger than a float64 can hold")
+    return value
+
+
+def _exact(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 1 << 53:
+        raise ValueError(f"{text} is larger than a JSON number holds exactly (2^53)")
+    return value
+
+
 def read_json(path: Path) -> Any:
     """Reads strict JSON.
 
     Raises:
-        FacebenchError: the file is missing, truncated, not UTF-8, or holds duplicate keys or NaN.
+        FacebenchError: the file is missing, truncated, not UTF-8, or holds duplicate keys, NaN
+            or a number that a float64 cannot hold.
     """
     with explained(path, "reading"):
         data = path.read_bytes()
     try:
         return json.loads(
-            data.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+            data.decode(),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_exact,
         )
     except (ValueError, RecursionError) as error:
         raise FacebenchError(f"{path}: not valid JSON: {error}") from error

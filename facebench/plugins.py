@@ -67,11 +67,13 @@ def resolve(what: str, kind: str, short_names: Mapping[str, str], root: Path | N
     where, symbol = what.rsplit(":", 1)
     if where.endswith(".py"):
         module = load_file((root or Path.cwd()) / where)
+    elif not all(part.isidentifier() for part in where.split(".")):
+        raise UsageError(f"{kind} {what!r}: {where!r} names no module; write package.module:Symbol")
     else:
         try:
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
-            if error.name and not where.startswith(error.name):
+            if error.name and not f"{where}.".startswith(f"{error.name}."):
                 raise
             raise UsageError(f"{kind} {what!r}: no module {where!r} can be imported") from error
     if not hasattr(module, symbol):

@@ -70,6 +70,7 @@ class Interrupted(Exception):  # noqa: N818
     def __init__(self, step: int, name: str):
         super().__init__(f"stopped by {name} at step {step}; the same command goes on from there")
         self.step = step
+        self.exit_code = 128 + signal.Signals[name]
 
 
 @dataclasses.dataclass

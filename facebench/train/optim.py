@@ -43,30 +43,30 @@ def decayed(params: Any) -> Any:
 def layer_scales(params: Any, decay: float) -> Any:
     """Learning-rate factors that fall by `decay` per layer from the head down to the stem.
 
-    A layer is named by the numbers in a parameter's path below ``backbone`` (``stage_1/block_0``
-    is (1, 0)); layers are ranked by them. Unnumbered parameters belong to the first layer, but
-    for final norms, which belong to the last one. Everything outside the backbone has factor 1
-    (Clark et al. 2020, ELECTRA, section 3.1, as used for fine-tuning by BEiT and MAE).
+    A layer is named by the numbers in a parameter's path below ``backbone``: ``stage2_block1`` is
+    (2, 1), ``block_10`` is (10,); layers are ranked by them. Of what has no number, the stem, patch
+    and position embeddings and tokens belong to the first layer, the rest (a final norm) to the
+    last. Everything outside the backbone has factor 1 (Clark et al. 2020, ELECTRA, section 3.1, as
+    used for fine-tuning by BEiT and MAE).
 
     Returns:
         A tree like `params` of Python floats.
     """
+    first, last = (-1,), (1 << 30,)
 
     def layer(path: Any) -> tuple[int, ...] | None:
         names = [str(getattr(key, "key", key)) for key in path]
         if "backbone" not in names:
             return None
-        inside = names[names.index("backbone") + 1 : -1]
-        numbers = tuple(int(n) for name in inside for n in re.findall(r"_(\d+)$", name))
-        numbered = [name for name in inside if re.search(r"(block|stage|layer)\w*_\d+$", name)]
-        if not numbered:
-            return (1 << 30,) if inside and "norm" in inside[0].lower() else ()
-        return numbers
+        inside = names[names.index("backbone") + 1 :]
+        for name in inside:
+            if re.match(r"(block|stage|layer)", name) and (numbers := re.findall(r"\d+", name)):
+                return tuple(map(int, numbers))
+        return first if re.match(r"stem|patch|pos|embed|cls|class|token", inside[0]) else last
 
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    found = {n for n in map(layer, paths) if n is not None}
-    blocks = sorted(n for n in found if n not in ((), (1 << 30,)))
-    rank: dict[tuple[int, ...], int] = {(): 0, (1 << 30,): len(blocks)}
+    blocks = sorted({n for n in map(layer, paths) if n not in (None, first, last)})
+    rank: dict[tuple[int, ...], int] = {first: 0, last: len(blocks)}
     rank |= {numbers: i + 1 for i, numbers in enumerate(blocks)}
 
     def scale(path: Any, _: Any) -> float:

@@ -132,7 +132,7 @@ def make_predict_step(
     """Builds ``predict_step(variables, batch) -> predictions``; the batch holds no label."""
 
     def predict_step(variables: Any, batch: Batch) -> dict[str, jax.Array]:
-        outputs = module.apply(variables, normalize(batch["image"]), train=False)
+        outputs: Any = module.apply(variables, normalize(batch["image"]), train=False)
         return task.predict(outputs, batch)
 
     return predict_step

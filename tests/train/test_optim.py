@@ -107,6 +107,28 @@ def test_layer_decay_ranks_layers_from_stem_to_head():
     assert scales["head"]["kernel"] == 1.0
 
 
+def test_layer_decay_knows_the_built_in_backbones():
+    from facebench.models.convnet import ConvNet
+    from facebench.models.vit import ViT
+
+    def scales(net):
+        image = jnp.zeros((1, 32, 32, 3))
+        params = jax.eval_shape(lambda k: net.init(k, image, train=False), jax.random.key(0))
+        found = optim.layer_scales({"backbone": params["params"], "head": {"w": 0.0}}, 0.5)
+        return {k: set(jax.tree.leaves(v)) for k, v in found["backbone"].items()}
+
+    conv = scales(ConvNet(widths=(4, 8), blocks=(1, 2)))
+    assert conv["stem"] == {0.5**4}
+    assert conv["stage1_block1"] == {0.5**3}
+    assert conv["stage2_block1"] == {0.5**2}
+    assert conv["stage2_block2"] == {0.5}
+    assert conv["act"] == {0.5}
+    vit = scales(ViT(patch=8, dim=8, depth=3, heads=2))
+    blocks = sorted(k for k in vit if "block" in k)
+    assert [vit[k] for k in blocks] == [{0.5**3}, {0.5**2}, {0.5}]
+    assert {v for k in set(vit) - set(blocks) for v in vit[k]} == {0.5**4, 0.5}
+
+
 def test_averaged_weights_and_masked_examples():
     """EMA is its recursion; a masked example changes no number."""
     net, task = toys.Net(dropout=0.0, norm=False), toys.Regression()
