@@ -39,7 +39,7 @@ class Checkpointer:
     def __init__(self, folder: Path, abstract: Any, keep: int = 2) -> None:
         self.folder = folder
         self._abstract = abstract
-        logging.set_verbosity(logging.ERROR)  # Orbax tells of every step of its work
+        logging.set_verbosity(logging.FATAL)  # Orbax tells of every step; what fails is raised
         found, mine = folder / "layout.json", layout(abstract)
         if found.exists():
             self._compare(files.read_json(found), mine)
