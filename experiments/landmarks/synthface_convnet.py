@@ -13,16 +13,19 @@ def get_config(arg=""):
     config.entry = "convnet-s"
     config.kind = "baseline"
     config.protocol = "landmarks/synthface/fractions@1"
-    config.model.build = "convnet"
-    config.train.steps = 500
-    config.data.batch_size = 64
-    config.data.augment.rotation = 0.26
-    config.data.augment.scale = 0.1
-    config.data.augment.shift = 0.05
-    config.data.augment.brightness = 0.2
-    config.data.augment.contrast = 0.2
-    config.optim.lr = 2e-3
-    config.optim.warmup = 50
+    config.model = {
+        "build": "convnet",
+        "widths": (32, 64, 128),
+        "blocks": (0, 1, 1),
+        "stem_stride": 4,
+    }
+    config.data.batch_size = 32
+    config.data.augment.rotation = 0.1
+    config.data.augment.scale = 0.05
+    config.data.augment.shift = 0.03
+    config.train.steps = 300
+    config.optim.lr = 5e-3
+    config.optim.warmup = 30
     config.optim.weight_decay = 0.01
-    config.optim.ema = 0.98
+    config.optim.ema = 0.9
     return config

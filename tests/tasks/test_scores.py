@@ -1,0 +1,75 @@
+"""Pair scores and similarities against loops."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from facebench.errors import FacebenchError, UsageError
+from facebench.tasks import scores
+
+
+@pytest.fixture
+def embedding():
+    return np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+
+
+def cosine(a, b):
+    a, b = a.astype(float), b.astype(float)
+    return sum(a * b) / sum(a * a) ** 0.5 / sum(b * b) ** 0.5
+
+
+def test_all_pairs_in_row_major_order():
+    assert scores.pairs("all", 5).tolist() == [list(p) for p in itertools.combinations(range(5), 2)]
+    assert scores.pairs("all", 1).shape == (0, 2)
+    with pytest.raises(UsageError, match="pairs rule is 'al'"):
+        scores.pairs("al", 3)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 22])
+def test_scores_by_a_loop_whatever_the_chunk(embedding, chunk, monkeypatch):
+    monkeypatch.setattr(scores, "_CHUNK", chunk)
+    pairs = scores.pairs("all", 9)
+    got = scores.pair_scores(embedding, pairs)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, [cosine(embedding[i], embedding[j]) for i, j in pairs])
+    probe, gallery = np.array([8, 0, 3]), np.array([1, 2, 2, 7])
+    got = scores.similarity(embedding, probe, gallery)
+    expected = [[cosine(embedding[p], embedding[g]) for g in gallery] for p in probe]
+    np.testing.assert_allclose(got, expected)
+
+
+def test_scale_does_not_matter_and_cosines_end_at_one(embedding):
+    x = embedding.astype(float)
+    x = np.concatenate([x, 1e200 * x[:2], -1e-200 * x[:1]])
+    got = scores.pair_scores(x, np.array([[0, 9], [1, 10], [0, 11], [0, 0]]))
+    np.testing.assert_allclose(got, [1, 1, -1, 1], rtol=1e-12)
+    assert np.abs(got).max() <= 1.0
+
+
+def test_a_zero_embedding_is_like_nobody(embedding):
+    embedding[4] = 0
+    assert not scores.similarity(embedding, np.array([4]), np.arange(9)).any()
+
+
+def test_empty_lists(embedding):
+    assert scores.pair_scores(embedding, np.empty((0, 2), int)).shape == (0,)
+    assert scores.similarity(embedding, np.array([], int), np.array([1])).shape == (0, 1)
+
+
+def test_bad_input_is_named(embedding):
+    with pytest.raises(FacebenchError, match="row 9"):
+        scores.pair_scores(embedding, np.array([[0, 9]]))
+    with pytest.raises(FacebenchError, match=r"gallery names row -1"):
+        scores.similarity(embedding, np.array([0]), np.array([-1]))
+    with pytest.raises(FacebenchError, match=r"expected \[m, 2\]"):
+        scores.pair_scores(embedding, np.array([0, 1]))
+    with pytest.raises(FacebenchError, match="integers"):
+        scores.pair_scores(embedding, np.array([[0.0, 1.0]]))
+    with pytest.raises(FacebenchError, match=r"expected \[n, d\]"):
+        scores.unit(embedding[0])
+    embedding[3, 1] = np.nan
+    with pytest.raises(FacebenchError, match=r"1 of 9 rows .* row 3"):
+        scores.pair_scores(embedding, np.array([[0, 1]]))
