@@ -10,7 +10,7 @@ from typing import Any
 
 from facebench import files, metrics, models, probes, tasks
 from facebench import protocol as protocols
-from facebench.errors import UsageError, nearest
+from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.workspace import Workspace
 
 KINDS = ("datasets", "experiments", "models", "probes", "protocols", "tasks")
@@ -138,14 +138,25 @@ def _configs(ws: Workspace, name: str) -> tuple[str, list[str]]:
 
 
 def prepare(ws: Workspace, name: str, source_dir: Path | None) -> int:
-    """Builds a dataset (``NAME`` or ``NAME/CONFIG``) and says what it has."""
-    from facebench.data import source
+    """Builds a dataset (``NAME`` or ``NAME/CONFIG``) and says what it has.
+
+    The test labels of protocols on it are written where the judge looks for them.
+    """
+    from facebench.data import source, targets
 
     name, configs = _configs(ws, name)
     for config in configs:
         dataset = source.prepare(ws, name, config, source_dir)
         sizes = ", ".join(f"{split} {len(s)}" for split, s in dataset.splits.items())
         print(f"{dataset.label} {dataset.version}: {sizes}  ({ws.relative(dataset.folder)})")
+        for protocol_id in protocols.names(ws):
+            one = protocols.load(ws, protocol_id, allow_draft=True)
+            wanted = {"name": name, "config": config, "version": dataset.version}
+            place = ws.targets(protocol_id, one.public)
+            if one.targets and one.dataset == wanted and not place.is_file():
+                targets.check_dataset(one, dataset)
+                targets.write(ws, one, dataset)
+                print(f"  wrote the test labels of {protocol_id}: {ws.relative(place)}")
     return 0
 
 
@@ -170,8 +181,11 @@ def verify(ws: Workspace, name: str, source_dir: Path | None) -> int:
 def freeze(ws: Workspace, protocol_id: str) -> int:
     """Fills the nulls of a drafted protocol from its dataset, and writes its targets."""
     from facebench.data import source, targets
+    from facebench.leaderboard import judge
 
     draft = protocols.load(ws, protocol_id, allow_draft=True)
+    if faults := judge.misfits(draft):
+        raise FacebenchError(f"{protocols.path(ws, protocol_id)}: {'; '.join(faults)}")
     wanted = draft.dataset
     dataset = source.prepare(ws, wanted["name"], wanted["config"])
     path = protocols.path(ws, protocol_id)

@@ -206,19 +206,28 @@ def _rescore_flags(values: Values, argv: Sequence[str]) -> None:
 
 def _rescore(values: Values, args: list[str]) -> int:
     from facebench import leaderboard
+    from facebench.leaderboard.judge import MissingTargetsError
 
     space = _workspace(values)
     if bool(args) == _value(values, "all"):
         raise UsageError(f"give record files or --all; usage: facebench {VERBS['rescore'].usage}")
     paths = [Path(a) for a in args] or leaderboard.record_paths(space)
-    wrong = 0
+    wrong = skipped = 0
     for path in paths:
-        differences = leaderboard.rescore(space, path)
+        try:
+            differences = leaderboard.rescore(space, path)
+        except MissingTargetsError as error:
+            if not _value(values, "all"):
+                raise
+            skipped += 1
+            print(f"no labels here: {error}")
+            continue
         wrong += bool(differences)
         print(f"{'DIFFERS' if differences else 'equal  '} {space.relative(path)}")
         for line in differences:
             print(f"        {line}")
-    print(f"{len(paths)} records, {wrong} differ")
+    without = f", {skipped} could not be rescored: their labels are not here" if skipped else ""
+    print(f"{len(paths)} records, {wrong} differ{without}")
     return 1 if wrong else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-TRUE, PREDICTED = (80, 230, 120), (255, 80, 60)  # green, red
+TRUE, PREDICTED = (40, 210, 90), (255, 60, 50)  # green, red
 INK, PAPER = (40, 40, 40), (250, 250, 250)
 
 
@@ -23,12 +23,27 @@ def _text(
     cv2.putText(image, text, (x, y), font, scale, tuple(colour), 1, cv2.LINE_AA)
 
 
-def _dots(
-    image: np.ndarray, points: np.ndarray, zoom: float, colour: Sequence[int], r: int
-) -> None:
-    for x, y in (points + 0.5) * zoom - 0.5:
-        centre = (round(float(x) * 16), round(float(y) * 16))
-        cv2.circle(image, centre, r * 16, tuple(colour), -1, cv2.LINE_AA, 4)
+_SHIFT = 4  # OpenCV draws at sixteenths of a pixel
+
+
+def _at(point: np.ndarray) -> tuple[int, int]:
+    return round(float(point[0]) * 2**_SHIFT), round(float(point[1]) * 2**_SHIFT)
+
+
+def _close_up(face: np.ndarray, truth: np.ndarray, predicted: np.ndarray, side: int) -> np.ndarray:
+    """The face filling a square, a ring at each true point, a dot and a line to each prediction."""
+    low, high = truth.min(0), truth.max(0)
+    zoom = side / (1.45 * float((high - low).max()))
+    move = (side - 1) / 2 - zoom * (low + high) / 2
+    matrix = np.array([[zoom, 0, move[0]], [0, zoom, move[1]]])
+    shown = cv2.warpAffine(
+        face, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    for true, guess in zip(truth * zoom + move, predicted * zoom + move):
+        cv2.line(shown, _at(true), _at(guess), PREDICTED, 1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(shown, _at(true), 3 * 2**_SHIFT, TRUE, 1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(shown, _at(guess), 24, PREDICTED, -1, cv2.LINE_AA, _SHIFT)
+    return shown
 
 
 def landmark_sheet(
@@ -37,7 +52,7 @@ def landmark_sheet(
     predictions: Mapping[str, np.ndarray],
     errors: Mapping[str, Sequence[float]],
     title: str,
-    side: int = 192,
+    side: int = 240,
 ) -> np.ndarray:
     """Draws faces with true and predicted landmarks: a column per face, a row per prediction.
 
@@ -57,7 +72,7 @@ def landmark_sheet(
     height = head + len(predictions) * (label + side + gap)
     sheet = np.full((height, width, 3), PAPER, np.uint8)
     _text(sheet, title, gap, 22, 0.55, INK)
-    cv2.circle(sheet, (gap + 6, 42), 5, TRUE, -1, cv2.LINE_AA)
+    cv2.circle(sheet, (gap + 6, 42), 5, TRUE, 2, cv2.LINE_AA)
     _text(sheet, "true", gap + 18, 47, 0.45, INK)
     cv2.circle(sheet, (gap + 76, 42), 4, PREDICTED, -1, cv2.LINE_AA)
     _text(sheet, "predicted", gap + 88, 47, 0.45, INK)
@@ -65,10 +80,7 @@ def landmark_sheet(
         top = head + row * (label + side + gap)
         _text(sheet, name, gap, top + 15, 0.48, INK)
         for column, face in enumerate(faces):
-            zoom = side / max(face.shape[:2])
-            shown = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
-            _dots(shown, truth[column], zoom, TRUE, 3)
-            _dots(shown, points[column], zoom, PREDICTED, 2)
+            shown = _close_up(face, truth[column], points[column], side)
             note = f"{errors[name][column]:.1f} %"
             _text(shown, note, 6, side - 8, 0.45, (0, 0, 0))
             _text(shown, note, 5, side - 9, 0.45, (255, 255, 255))

@@ -31,7 +31,7 @@ MAY = {
         *("plan", "tasks", "train"),
     },
     "plan": {"config", "leaderboard", "protocol"},
-    "catalogue": {"data", "metrics", "models", "probes", "protocol", "tasks"},
+    "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
     "cli": {"catalogue", "config", "leaderboard", "quickstart", "run", "score"},
     "__main__": {"cli"},

@@ -18,17 +18,6 @@ from facebench import models
 from facebench.errors import UsageError, nearest
 from facebench.losses import margin as losses
 from facebench.tasks import Spec, Task
-from facebench.tasks.scores import pair_scores, pairs, similarity
-
-__all__ = [
-    "CosineClassifier",
-    "Recognition",
-    "RecognitionNet",
-    "normalise",
-    "pair_scores",
-    "pairs",
-    "similarity",
-]
 
 Array = jax.Array
 

@@ -8,28 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.errors import FacebenchError
 
 #: How many numbers a chunk of rows may hold: 32 MB of float64.
 _CHUNK = 1 << 22
-
-
-def pairs(rule: str, n: int) -> np.ndarray:
-    """The verification pairs of a protocol.
-
-    Args:
-        rule: ``all``: every (i, j) with i < j, in row-major order.
-        n: number of images.
-
-    Returns:
-        [m, 2] int64 indices.
-
-    Raises:
-        UsageError: an unknown rule.
-    """
-    if rule != "all":
-        raise UsageError(f"pairs rule is {rule!r}: {nearest(rule, ['all'])}")
-    return np.stack(np.triu_indices(n, 1), axis=1).astype(np.int64)
 
 
 def unit(embedding: np.ndarray) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
-from facebench.errors import FacebenchError, UsageError
+from facebench.errors import FacebenchError
 from facebench.tasks import scores
 
 
@@ -21,17 +19,10 @@ def cosine(a, b):
     return sum(a * b) / sum(a * a) ** 0.5 / sum(b * b) ** 0.5
 
 
-def test_all_pairs_in_row_major_order():
-    assert scores.pairs("all", 5).tolist() == [list(p) for p in itertools.combinations(range(5), 2)]
-    assert scores.pairs("all", 1).shape == (0, 2)
-    with pytest.raises(UsageError, match="pairs rule is 'al'"):
-        scores.pairs("al", 3)
-
-
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 22])
 def test_scores_by_a_loop_whatever_the_chunk(embedding, chunk, monkeypatch):
     monkeypatch.setattr(scores, "_CHUNK", chunk)
-    pairs = scores.pairs("all", 9)
+    pairs = np.stack(np.triu_indices(9, 1), axis=1)
     got = scores.pair_scores(embedding, pairs)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, [cosine(embedding[i], embedding[j]) for i, j in pairs])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -241,6 +242,60 @@ def test_the_list_shows_what_there_is(space, capsys):
     assert {m["name"] for m in found["models"]} >= {"convnet", "vit"}
     assert cli.main(["list"]) == 0
     assert "landmarks/toyfaces/few@1" in capsys.readouterr().out
+
+
+def test_labels_that_may_not_be_published_stay_beside_the_data(space, capsys):
+    name = "landmarks/toyfaces/gated@1"
+    draft = json.loads((space / "leaderboards/protocols/landmarks/toyfaces/few@1.json").read_text())
+    draft |= {"id": name, "labels": "gated", "subsets": None, "targets": None}
+    (space / "leaderboards/protocols" / f"{name}.json").write_text(json.dumps(draft))
+    assert cli.main(["protocol", "freeze", name]) == 0
+    kept = space / "data/targets" / f"{name}.npz"
+    assert kept.is_file()
+    assert not (space / "leaderboards/targets" / f"{name}.npz").exists()
+    assert cli.main([*LANDMARKS, f"--config.protocol={name}"]) == 0
+    assert cli.main(["submit", f"--protocol={name}", "--entry=net"]) == 0
+    kept.unlink()
+    capsys.readouterr()
+    assert cli.main(["rescore", "--all"]) == 0
+    assert "1 could not be rescored: their labels are not here" in capsys.readouterr().out
+    (record,) = space.glob("leaderboards/records/**/*.json")
+    assert cli.main(["rescore", str(record)]) == 1
+    assert "facebench data prepare toyfaces" in capsys.readouterr().err
+    assert cli.main(["data", "prepare", "toyfaces"]) == 0
+    assert cli.main(["rescore", "--all"]) == 0
+    assert "1 records, 0 differ" in capsys.readouterr().out
+
+
+def test_a_draft_whose_metric_the_judge_does_not_know_is_not_frozen(space, capsys):
+    path = space / "leaderboards/protocols/landmarks/toyfaces/few@1.json"
+    draft = json.loads(path.read_text()) | {"id": "landmarks/toyfaces/odd@1", "targets": None}
+    draft["metrics"][0]["higher_is_better"] = True
+    odd = path.with_name("odd@1.json")
+    odd.write_text(json.dumps(draft))
+    before = odd.read_bytes()
+    assert cli.main(["protocol", "freeze", "landmarks/toyfaces/odd@1"]) == 1
+    assert "nme" in capsys.readouterr().err
+    assert odd.read_bytes() == before
+
+
+def test_the_example_of_the_workspace_page_runs_and_is_ranked(space, repository, capsys):
+    """The backbone and the experiment of WORKSPACE.md, as they stand there."""
+    page = (repository / "WORKSPACE.md").read_text()
+    blocks = re.findall(r"```python\n# (\S+)\n(.*?)```", page, re.DOTALL)
+    names = [name for name, _ in blocks]
+    assert names == ["facebench/models/tiny.py", "experiments/landmarks/tiny.py"]
+    code = {Path(name).parent.name: text for name, text in blocks}
+    (space / "models/tiny.py").write_text(code["models"])
+    experiment = code["landmarks"].replace("facebench.models.tiny:Tiny", "models/tiny.py:Tiny")
+    (space / "experiments/tiny.py").write_text(
+        experiment.replace("synthface/fractions@1", "toyfaces/few@1")
+    )
+    words = ["run", "--config=experiments/tiny.py", "--config.train.steps=5"]
+    assert cli.main([*words, "--config.data.batch_size=16"]) == 0
+    assert cli.main(["submit", "--protocol=landmarks/toyfaces/few@1", "--entry=tiny"]) == 0
+    assert cli.main(["leaderboard", "build"]) == 0
+    assert "tiny" in (space / "leaderboards/boards/landmarks/toyfaces/few@1.md").read_text()
 
 
 def test_data_verify_finds_a_changed_file(space, capsys):
