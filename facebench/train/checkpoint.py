@@ -17,6 +17,8 @@ from facebench import digest, files
 from facebench.errors import FacebenchError
 from facebench.train import partition
 
+SPARE = 1 << 20  # bytes of free disk to ask for beside the state itself
+
 
 def layout(state: Any) -> dict[str, str]:
     """Every array's name, shape and type: what makes a checkpoint fit a model."""
@@ -39,6 +41,7 @@ class Checkpointer:
     def __init__(self, folder: Path, abstract: Any, keep: int = 2) -> None:
         self.folder = folder
         self._abstract = abstract
+        self._size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
         logging.set_verbosity(logging.FATAL)  # Orbax tells of every step; what fails is raised
         found, mine = folder / "layout.json", layout(abstract)
         if found.exists():
@@ -75,14 +78,17 @@ class Checkpointer:
             text = str(error)
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             if full or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
-                raise FacebenchError(
-                    f"{self.folder}: {doing} failed: the disk is full; free some space and run "
-                    "the same command again: it goes on from the last whole checkpoint"
-                ) from error
+                raise self._full(doing) from error
             raise FacebenchError(
                 f"{self.folder}: {doing} failed: {text.splitlines()[0] if text else error!r}; "
                 "if the files are damaged, remove that step's folder and run again"
             ) from error
+
+    def _full(self, doing: str) -> FacebenchError:
+        return FacebenchError(
+            f"{self.folder}: {doing} failed: the disk is full; free some space and run the same "
+            "command again: it goes on from the last whole checkpoint"
+        )
 
     def latest(self) -> int | None:
         """The step of the latest whole checkpoint, or None."""
@@ -90,8 +96,12 @@ class Checkpointer:
 
     def save(self, step: int, state: Any) -> None:
         """Starts to save; returns once the arrays are copied from the devices."""
-        with self._explained(f"saving step {step}"):
+        doing = f"saving step {step}"
+        with self._explained(doing):
             if self._manager.latest_step() != step:
+                # Asked before, since writes that fail half-way end in tracebacks of other threads.
+                if shutil.disk_usage(self.folder).free < self._size + SPARE:
+                    raise self._full(doing)
                 self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, step: int) -> Any:
@@ -108,11 +118,6 @@ class Checkpointer:
         """Waits and lets go of the folder."""
         self.wait()
         self._manager.close()
-
-
-def remove(folder: Path) -> None:
-    """Removes a run's checkpoints."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def params_digest(tree: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -128,18 +129,31 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_with_room(space, whol
     runs = space / "runs"
     runs.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(runs)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(runs)], capture_output=True
     )
     if mounted.returncode:
         pytest.skip("this machine does not let a test mount a file system")
     try:
+        process = start(space)
+        while not list(space.glob("runs/**/checkpoints/steps/7")):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.005)
+        process.kill()
+        finish(process)
+        if list(space.glob("runs/**/trial.json")):
+            pytest.skip("this machine finished before it could be stopped")
+        kept = sorted(p.name for p in space.glob("runs/**/checkpoints/steps/*") if p.name.isdigit())
+        with contextlib.suppress(OSError), (runs / "filler").open("wb", buffering=0) as file:
+            while file.write(bytes(1 << 14)):
+                pass
         code, out = finish(start(space))
         assert code == 1, out
         assert "the disk is full; free some space" in out
-        assert "Traceback" not in out
-        subprocess.run(["mount", "-o", "remount,size=64m", str(runs)], check=True)
+        assert "Traceback" not in out, out
+        assert {p.name for p in space.glob("runs/**/checkpoints/steps/*")} >= set(kept)
+        (runs / "filler").unlink()
         code, out = finish(start(space))
         assert code == 0, out
         assert result(space) == whole[0]
     finally:
-        subprocess.run(["umount", str(runs)], check=True)
+        subprocess.run(["umount", "--lazy", str(runs)], check=True)
