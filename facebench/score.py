@@ -45,3 +45,11 @@ def score_files(
         thresholds,
         where=(str(predictions), str(targets)),
     )
+
+
+if __name__ == "__main__":
+    import sys
+
+    from facebench.cli import main
+
+    sys.exit(main(["score", *sys.argv[1:]]))

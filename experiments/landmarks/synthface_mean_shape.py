@@ -1,4 +1,4 @@
-"""The floor of landmarks: every face gets the mean training shape, placed by its box.
+"""The floor of landmarks: every face gets the mean training shape, whatever the image shows.
 
 facebench run --config=experiments/landmarks/synthface_mean_shape.py
 """
