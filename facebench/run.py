@@ -318,7 +318,9 @@ class Experiment:
             "module": module,
             "optimizer": optimizer,
             "plan": schedule,
-            "step": loop.compile_step(module, task, optimizer, schedule, self.partition),
+            "programs": loop.Programs(
+                module, task, optimizer, schedule, self.partition, (spec.size, spec.size, 3)
+            ),
             "predict": self.partition.predict_step(make_predict_step(module, task)),
         }
 
@@ -359,7 +361,7 @@ class Experiment:
                 partition=self.partition,
                 workdir=job.folder,
                 title=title,
-                compiled=made["step"],
+                programs=made["programs"],
             )
         except loop.Diverged as outcome:
             print(f"{title}{outcome}", file=sys.stderr)

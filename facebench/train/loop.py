@@ -118,7 +118,7 @@ def fit(
     partition: Partition,
     workdir: Path,
     title: str = "",
-    compiled: Callable[..., Any] | None = None,
+    programs: Programs | None = None,
 ) -> Fitted:
     """Trains from the latest checkpoint in `workdir`, or from the start, to ``plan.steps``.
 
@@ -138,7 +138,7 @@ def fit(
         partition: where.
         workdir: gets ``checkpoints/`` and ``metrics.jsonl``.
         title: stands before every progress line.
-        compiled: a train step to use instead of compiling one (see `compile_step`).
+        programs: what another run of the same shapes compiled (see `Programs`).
 
     Raises:
         Diverged: the loss is not finite.
@@ -149,12 +149,10 @@ def fit(
     partition.check_batch(plan.batch_size, plan.accumulate, "config.data.batch_size")
     key = jax.random.key(seed)
 
-    # -- restore or initialise ---------------------------------------------------------------
-    def create(key: jax.Array) -> state_lib.State:
-        image = jnp.zeros((2, *image_shape), jnp.float32)
-        return state_lib.create(module, optimizer, image, key, ema=plan.ema > 0)
+    programs = programs or Programs(module, task, optimizer, plan, partition, image_shape)
 
-    shapes = jax.eval_shape(create, key)
+    # -- restore or initialise ---------------------------------------------------------------
+    shapes = jax.eval_shape(programs.create, key)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         shapes,
@@ -167,12 +165,12 @@ def fit(
             f"{workdir}: has a checkpoint of step {start}, beyond the {plan.steps} steps asked "
             "for; remove its folder checkpoints/ to start again"
         )
-    state = checkpoints.restore(start) if start else partition.init(create, key)
+    state = checkpoints.restore(start) if start else programs.init(key)
     if start == plan.steps:
         checkpoints.close()
         return Fitted(state, 0.0, 0.0, 0.0)
 
-    train_step = compiled or compile_step(module, task, optimizer, plan, partition)
+    train_step = programs.train_step
     log = Log(
         workdir,
         start=start,
@@ -233,23 +231,41 @@ def fit(
     return Fitted(state, time.monotonic() - ready, ready - begun, waited)
 
 
-def compile_step(
-    module: nn.Module,
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    plan: Plan,
-    partition: Partition,
-) -> Callable[..., Any]:
-    """The train step of a plan; trials that differ in seed and data alone can share one."""
-    step = make_train_step(
-        module,
-        task,
-        optimizer,
-        accumulate=plan.accumulate,
-        ema=plan.ema,
-        axis_name=partition.axis_name,
-    )
-    return partition.train_step(step)
+class Programs:
+    """The compiled programs of a run; runs that differ in seed and data alone can share them.
+
+    Attributes:
+        create: ``create(key)``, the state at step 0, uncompiled.
+        init: the same, compiled.
+        train_step: ``train_step(state, batch, key) -> (state, metrics)``, compiled; the old state
+            is given up.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        task: Task,
+        optimizer: optax.GradientTransformation,
+        plan: Plan,
+        partition: Partition,
+        image_shape: tuple[int, int, int],
+    ):
+        def create(key: jax.Array) -> state_lib.State:
+            image = jnp.zeros((2, *image_shape), jnp.float32)
+            return state_lib.create(module, optimizer, image, key, ema=plan.ema > 0)
+
+        self.create = create
+        self.init = partition.init(create, jax.random.key(0))
+        self.train_step = partition.train_step(
+            make_train_step(
+                module,
+                task,
+                optimizer,
+                accumulate=plan.accumulate,
+                ema=plan.ema,
+                axis_name=partition.axis_name,
+            )
+        )
 
 
 def _require_finite(step: int, metrics: Mapping[str, jax.Array]) -> None:

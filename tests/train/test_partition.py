@@ -118,7 +118,8 @@ def test_rules_cut_the_classifier_by_class_and_large_arrays_over_fsdp():
 
 def test_fsdp_holds_a_part_per_device():
     place = make(fsdp=8, data=1)
-    state = place.init(lambda key: {"w": jax.random.normal(key, (256, 2048))}, jax.random.key(0))
+    key = jax.random.key(0)
+    state = place.init(lambda key: {"w": jax.random.normal(key, (256, 2048))}, key)(key)
     assert state["w"].addressable_shards[0].data.shape == (256, 256)
 
 
