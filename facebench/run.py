@@ -1,32 +1,24 @@
-"""One experiment, from its config to its trials: the only room that knows all the others.
+"""Runs what is not done yet of an experiment, trial by trial.
 
-``experiment file -> config -> protocol + subset -> pipeline -> task(backbone) -> the loop ->
-predictions -> judge -> trial``. A trial that is finished is skipped, one that was interrupted goes
-on, and test labels are opened by the judge alone, on predictions that stand on disk.
+A trial that is finished is skipped, one that was interrupted goes on, one that fails is named and
+the others go on. `facebench.experiment` makes a trial; this room decides which, and tells.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from facebench import files, models, plan, plugins, probes, schemes, tasks
+from facebench import files, plan
 from facebench import protocol as protocols
 from facebench.config import Config
-from facebench.data import pipeline, source, subsets, targets, transforms
-from facebench.errors import FacebenchError, UsageError
-from facebench.leaderboard import judge, trial
+from facebench.errors import FacebenchError
 from facebench.protocol import Protocol
-from facebench.tasks import scores
 from facebench.workspace import Workspace
 
 
@@ -64,6 +56,11 @@ def run(
     print(f"{protocol.id}  {entry}: {len(found)} trials, {len(todo)} to do", flush=True)
     if not todo:
         return 0
+
+    # Only now: a plan, and a run with nothing to do, need none of it.
+    from facebench.experiment import Experiment
+    from facebench.train.loop import Interrupted
+
     experiment = Experiment(ws, config, protocol)
     failed = []
     for i, job in enumerate(todo, 1):
@@ -72,16 +69,12 @@ def run(
             experiment.check(job)
             with _claimed(job.folder):
                 value = experiment.trial(job, title)
-        except KeyboardInterrupt:
-            raise
         except FacebenchError:
             raise
+        except Interrupted as stop:
+            print(f"{title}{stop}", flush=True)
+            return stop.exit_code
         except Exception as error:
-            from facebench.train.loop import Interrupted
-
-            if isinstance(error, Interrupted):
-                print(f"{title}{error}", flush=True)
-                return error.exit_code
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             files.write_text(job.folder / "failure.txt", f"{reason}\n\n{traceback.format_exc()}")
             failed.append(job)
@@ -122,316 +115,6 @@ def _claimed(folder: Path) -> Iterator[None]:
                 f"{folder}: another process works on this trial; wait for it, or stop it"
             ) from error
         yield
-
-
-class Experiment:
-    """An experiment on its data: makes one trial after the other, compiling once where it can.
-
-    Args:
-        ws: the workspace.
-        config: the experiment.
-        protocol: the protocol that it names.
-
-    Raises:
-        FacebenchError: the data is not there, or not what the protocol was frozen on.
-    """
-
-    def __init__(self, ws: Workspace, config: Config, protocol: Protocol):
-        self.ws, self.config, self.protocol = ws, config, protocol
-        wanted = protocol.dataset
-        if not source.prepared(ws, wanted["name"], wanted["config"], wanted["version"]):
-            print(f"preparing dataset {wanted['name']}/{wanted['config']} ...", flush=True)
-            source.prepare(ws, wanted["name"], wanted["config"])
-        self.dataset = source.open(ws, wanted["name"], wanted["config"], wanted["version"])
-        targets.check_dataset(protocol, self.dataset)
-        if not ws.targets(protocol.id, protocol.public).is_file():
-            targets.write(ws, protocol, self.dataset)
-
-        if "probe" not in config.semantic:
-            transforms.Augment.of(config.semantic["data"]["augment"])
-
-    def check(self, job: plan.Job) -> None:
-        """Finds what is wrong with a trial's config before anything of it is written.
-
-        Raises:
-            UsageError: a name, keyword or batch size.
-            FacebenchError: the subset, or a backbone that does not keep the contract.
-        """
-        subset, _ = subsets.of_protocol(self.protocol, self.dataset, job.value, job.seed)
-        if "probe" in self.config.semantic:
-            self._probe(self._spec(subset, None))
-            return
-        plan = self._compiled(self._spec(subset, self.partition.axis_name), self._steps(subset))[
-            "plan"
-        ]
-        self.partition.check_batch(plan.batch_size, plan.accumulate, "config.data.batch_size")
-
-    # -- a trial -------------------------------------------------------------------------------
-
-    def trial(self, job: plan.Job, title: str = "") -> dict[str, Any]:
-        """Makes one trial: predictions on disk, then their scores, then ``trial.json``.
-
-        Raises:
-            Interrupted: a signal; the state was saved.
-            FacebenchError: data, disk or checkpoint faults.
-        """
-        (job.folder / "failure.txt").unlink(missing_ok=True)
-        subset, _ = subsets.of_protocol(self.protocol, self.dataset, job.value, job.seed)
-        make = self._fitted if "probe" in self.config.semantic else self._trained
-        outputs, facts = make(job, subset, title)
-        stored = metrics = None
-        if outputs is not None:
-            stored = protocols.quantise(self.protocol, self._comparisons(outputs))
-            files.write_npz(job.folder / "predictions.npz", stored)
-            targets_of_test = judge.load_targets(self.ws, self.protocol)
-            path = job.folder / "predictions.npz"
-            metrics = judge.score_file(self.protocol, path, targets_of_test)
-        value = trial.compose(
-            self.protocol,
-            self.config.semantic["entry"],
-            self.config.semantic["kind"],
-            {"semantic": self.config.semantic, "execution": self.config.execution},
-            job.value,
-            job.seed,
-            stored=stored,
-            metrics=metrics,
-            **facts,
-        )
-        trial.write(job.folder, value)
-        return value
-
-    def _comparisons(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What is stored: embeddings become the scores that the protocol asks for, and vanish."""
-        if not self.protocol.evaluation:
-            return dict(outputs)
-        embedding = outputs["embedding"]
-        probe, gallery = targets.gallery(self.protocol, len(embedding))
-        return {
-            "score": scores.pair_scores(embedding, targets.pairs(self.protocol, len(embedding))),
-            "similarity": scores.similarity(embedding, probe, gallery),
-        }
-
-    def _spec(self, subset: np.ndarray, axis_name: str | None) -> tasks.Spec:
-        train = self.dataset.split("train")
-        points = source.field(train, "points", [0]).shape[1] if self._has("points") else 0
-        classes = len({train.units[i] for i in subset})
-        return tasks.Spec(self.protocol.preprocess["size"], points, classes, axis_name)
-
-    def _has(self, name: str) -> bool:
-        return name in self.dataset.split("train").samples
-
-    def _batches(
-        self,
-        subset: np.ndarray,
-        job: plan.Job,
-        start: int,
-        size: int,
-        task: tasks.Task,
-        augment: Any,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        execution, mirrored = self.config.execution, None
-        if "points" in task.fields:
-            mirrored = schemes.SCHEMES[task.spec.points].flip
-        return pipeline.train_batches(
-            self.dataset.split("train"),
-            subset,
-            task.fields,
-            preprocess=self.protocol.preprocess,
-            augment=augment,
-            flip_permutation=mirrored,
-            batch_size=size,
-            seed=job.seed,
-            start_step=start,
-            threads=execution["threads"],
-            workers=execution["workers"],
-        )
-
-    def _test_batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
-        return pipeline.predict_batches(
-            self.dataset.split("test"),
-            preprocess=self.protocol.preprocess,
-            batch_size=size,
-            threads=self.config.execution["threads"],
-        )
-
-    # -- a trained network -----------------------------------------------------------------------
-
-    @functools.cached_property
-    def partition(self) -> Any:
-        """Where the arrays of this experiment lie."""
-        import jax
-
-        from facebench.train import partition
-
-        execution = self.config.execution
-        if cache := execution["compilation_cache"]:
-            jax.config.update("jax_compilation_cache_dir", str(Path(cache).absolute()))
-        return partition.Partition(
-            partition.make_mesh(execution["mesh"]), kind=execution["partition"]
-        )
-
-    def _backbone(self, spec: tasks.Spec) -> Any:
-        import jax.numpy as jnp
-
-        kwargs = dict(self.config.semantic["model"])
-        name = kwargs.pop("build")
-        target = plugins.resolve(name, "model", models.BUILT_IN, self.ws.root)
-        takes = plugins.parameters(target)
-        for reserved in ("dtype", "axis_name"):
-            if reserved in kwargs:
-                raise UsageError(
-                    f"config.model.{reserved} is set by the run; choose precision by "
-                    "config.train.precision"
-                )
-        if "dtype" in takes:
-            kwargs["dtype"] = jnp.dtype(self.config.semantic["train"]["precision"])
-        elif self.config.semantic["train"]["precision"] != "float32":
-            raise UsageError(f"model {name} has no field 'dtype': it cannot compute in bfloat16")
-        if "axis_name" in takes:
-            kwargs["axis_name"] = spec.axis_name
-        backbone = models.build(name, kwargs, self.ws.root)
-        models.check_backbone(backbone, spec.size)
-        return backbone
-
-    @functools.lru_cache(maxsize=8)  # noqa: B019 (an experiment lives as long as its run)
-    def _compiled(self, spec: tasks.Spec, steps: int) -> dict[str, Any]:
-        """What trials of one shape share: the module, the optimiser and the compiled steps."""
-        from facebench.train import loop, optim
-        from facebench.train.step import make_predict_step
-
-        semantic, execution = self.config.semantic, self.config.execution
-        recipe = semantic["optim"]
-        task = tasks.build(self.protocol.task, spec, semantic["task"], self.ws.root)
-        module = task.module(self._backbone(spec))
-        schedule = loop.Plan(
-            steps=steps,
-            batch_size=semantic["data"]["batch_size"],
-            accumulate=recipe["accumulate"],
-            ema=recipe["ema"],
-            log_every=execution["log_every"],
-            checkpoint_every=execution["checkpoint_every"],
-            tensorboard=execution["tensorboard"],
-        )
-        optimizer = optim.make(recipe, steps)
-        return {
-            "task": task,
-            "module": module,
-            "optimizer": optimizer,
-            "plan": schedule,
-            "programs": loop.Programs(
-                module, task, optimizer, schedule, self.partition, (spec.size, spec.size, 3)
-            ),
-            "predict": self.partition.predict_step(make_predict_step(module, task)),
-        }
-
-    def _steps(self, subset: np.ndarray) -> int:
-        """Updates of a trial: the config's, or as many epochs as they are on the whole split."""
-        steps = self.config.semantic["train"]["steps"]
-        if self.protocol.regimes["budget"] == "iso-epoch":
-            steps = max(1, round(steps * len(subset) / len(self.dataset.split("train"))))
-        return steps
-
-    def _trained(
-        self, job: plan.Job, subset: np.ndarray, title: str
-    ) -> tuple[dict[str, np.ndarray] | None, dict[str, Any]]:
-        """Trains, or goes on training, and predicts the test split."""
-        import jax
-
-        from facebench.train import checkpoint, loop
-
-        semantic = self.config.semantic
-        spec = self._spec(subset, self.partition.axis_name)
-        made = self._compiled(spec, self._steps(subset))
-        size, augment = semantic["data"]["batch_size"], semantic["data"]["augment"]
-        facts: dict[str, Any] = {
-            "time": {"train_s": 0.0, "predict_s": 0.0},
-            "environment": _environment(),
-        }
-        try:
-            fitted = loop.fit(
-                module=made["module"],
-                task=made["task"],
-                optimizer=made["optimizer"],
-                batches=lambda start: self._batches(
-                    subset, job, start, size, made["task"], augment
-                ),
-                image_shape=(spec.size, spec.size, 3),
-                seed=job.seed,
-                plan=made["plan"],
-                partition=self.partition,
-                workdir=job.folder,
-                title=title,
-                programs=made["programs"],
-            )
-        except loop.Diverged as outcome:
-            print(f"{title}{outcome}", file=sys.stderr)
-            _, shapes = models.shapes(made["module"], spec.size)
-            return None, facts | {"parameters": models.parameter_count(shapes["params"])}
-        begun = time.monotonic()
-        unit = self.partition.batch_parts
-        rows = -(-self.config.execution["predict_batch_size"] // unit) * unit
-        outputs = loop.predict(
-            made["predict"], fitted.state.variables(), self._test_batches(rows), self.partition
-        )
-        seconds = {
-            "train_s": fitted.train_s,
-            "compile_s": fitted.compile_s,
-            "predict_s": time.monotonic() - begun,
-        }
-        predicting = jax.device_get(fitted.state.predicting)
-        return outputs, facts | {
-            "time": {name: round(value, 3) for name, value in seconds.items()},
-            "parameters": models.parameter_count(predicting),
-            "weights": checkpoint.params_digest(fitted.state.variables()),
-        }
-
-    # -- a closed-form fit -------------------------------------------------------------------------
-
-    def _probe(self, spec: tasks.Spec) -> tuple[probes.Probe, tasks.Task]:
-        """The probe that the config names, and the task that says what it may read."""
-        kwargs = dict(self.config.semantic["probe"])
-        probe = probes.build(kwargs.pop("build"), kwargs, self.ws.root)
-        name, given = self.protocol.task, self.config.semantic["task"]
-        return probe, tasks.build(name, spec, given, self.ws.root)
-
-    def _fitted(
-        self, job: plan.Job, subset: np.ndarray, title: str
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Fits a probe on one pass over the subset, without augmentation, and predicts."""
-        probe, task = self._probe(self._spec(subset, None))
-        size = min(self.config.semantic["data"]["batch_size"], len(subset))
-        begun = time.monotonic()
-        batches = self._batches(subset, job, 0, size, task, None)
-        with contextlib.closing(batches):  # type: ignore[type-var]
-            probe.fit(_first(batches, len(subset)))
-        fitted = time.monotonic()
-        rows: dict[str, list[np.ndarray]] = {}
-        for batch in self._test_batches(size):
-            kept = batch["mask"] > 0
-            for name, value in probe.predict(batch).items():
-                rows.setdefault(name, []).append(np.asarray(value)[kept])
-        seconds = {"train_s": fitted - begun, "predict_s": time.monotonic() - fitted}
-        return {name: np.concatenate(parts) for name, parts in rows.items()}, {
-            "time": {name: round(value, 3) for name, value in seconds.items()},
-            "parameters": probe.parameters,
-            "environment": _environment(),
-        }
-
-
-def _first(batches: Iterator[dict[str, np.ndarray]], n: int) -> Iterator[dict[str, np.ndarray]]:
-    """The first `n` samples of an endless sequence of batches: one epoch."""
-    while n > 0:
-        batch = next(batches)
-        rows = min(n, len(batch["mask"]))
-        yield {name: value[:rows] for name, value in batch.items()}
-        n -= rows
-
-
-def _environment() -> dict[str, Any]:
-    import jax
-
-    device = jax.devices()[0]
-    return trial.environment(device.device_kind, jax.device_count())
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ MAY = {
     "leaderboard": {"metrics", "protocol", "schema"},
     "score": {"metrics"},
     "pictures": set(),
-    "run": {
-        *("config", "data", "leaderboard", "metrics", "models", "probes", "protocol"),
-        *("plan", "tasks", "train"),
+    "experiment": {
+        *("config", "data", "leaderboard", "models", "plan", "probes", "protocol"),
+        *("tasks", "train"),
     },
+    "run": {"config", "experiment", "plan", "protocol", "train"},
     "plan": {"config", "leaderboard", "protocol"},
     "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
@@ -135,6 +136,14 @@ def test_help_and_boards_load_no_jax(words, tmp_path):
     (tmp_path / "WORKSPACE.md").write_text("# test\n")
     where = [f"--workspace={tmp_path}"] if words[0] == "leaderboard" else []
     code = f"from facebench.cli import main\nassert main({[*words, *where]!r}) == 0"
+    assert not loaded(code) & HEAVY
+
+
+def test_a_plan_loads_no_jax(repository):
+    words = ["run", "--config=experiments/landmarks/synthface_convnet.py", "--plan"]
+    where = [f"--workspace={repository}"]
+    code = f"import os\nos.chdir({str(repository)!r})\n"
+    code += f"from facebench.cli import main\nassert main({[*words, *where]!r}) == 0"
     assert not loaded(code) & HEAVY
 
 
