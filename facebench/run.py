@@ -78,13 +78,12 @@ def run(
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             files.write_text(job.folder / "failure.txt", f"{reason}\n\n{traceback.format_exc()}")
             failed.append(job)
-            print(f"{title}FAILED: {type(error).__name__}: {error}", flush=True)
+            print(f"{title}FAILED: {reason}", flush=True)
             continue
         print(f"{title}{_summary(protocol, value)}", flush=True)
     if failed:
-        print(f"{len(failed)} of {len(todo)} trials failed; they are tried again by:")
-        print(f"  facebench run --config={config.source} --seed={failed[0].seed}")
-        print(f"  the first one's traceback: {ws.relative(failed[0].folder / 'failure.txt')}")
+        print(f"{len(failed)} of {len(todo)} trials failed; the same command tries them again")
+        print(f"the first one's traceback: {ws.relative(failed[0].folder / 'failure.txt')}")
         return 3
     return 0
 

@@ -81,6 +81,34 @@ def test_learning_beats_the_floor(space, capsys):
     assert scores["net"] < 0.5 * scores["floor"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("optimiser", "precision", "backbone"),
+    [
+        ("adamw", "bfloat16", {"build": "convnet", "widths": (8, 16), "blocks": (0, 1)}),
+        ("lars", "float32", {"build": "convnet", "widths": (8, 16), "blocks": (0, 1)}),
+        ("sgd", "bfloat16", {"build": "vit", "patch": 8, "dim": 16, "depth": 2, "heads": 2}),
+    ],
+)
+def test_recipes_train_both_backbones_on_both_tasks(space, optimiser, precision, backbone):
+    for task in ("landmarks", "recognition"):
+        path = space / f"experiments/{task}.py"
+        text = re.sub(r"config.model = .*", f"config.model = {backbone!r}", path.read_text())
+        path.write_text(
+            text.replace("base()\n", 'base()\n    config.task.features = "pooled"\n', 1)
+        )
+        words = ["run", f"--config={path}", "--seed=0", "--regime=1.0"]
+        words += [f"--config.optim.name={optimiser}", f"--config.train.precision={precision}"]
+        words += ["--config.optim.accumulate=2", "--config.optim.ema=0.9"]
+        words += ["--config.optim.layer_decay=0.8", "--config.optim.clip_norm=1.0"]
+        assert cli.main([*words, "--config.optim.schedule=steps"]) == 0
+    done = trials(space)
+    assert {t["status"] for t in done} == {"ok"}
+    lines = [p.read_text().splitlines() for p in space.glob("runs/**/metrics.jsonl")]
+    losses = [[json.loads(line)["loss"] for line in one] for one in lines]
+    assert all(np.isfinite(one).all() and len(set(one)) == len(one) for one in losses)
+
+
 def test_a_plan_says_what_is_stale_and_why_and_writes_nothing(space, capsys):
     assert cli.main([*LANDMARKS, "--seed=0", "--regime=0.5"]) == 0
     before = tree(space)
