@@ -64,10 +64,7 @@ class Experiment:
         if "probe" in self.config.semantic:
             self._probe(self._spec(subset, None))
             return
-        plan = self._compiled(self._spec(subset, self.partition.axis_name), self._steps(subset))[
-            "plan"
-        ]
-        self.partition.check_batch(plan.batch_size, plan.accumulate, "config.data.batch_size")
+        self._programs(self._spec(subset, self.partition.axis_name), self._steps(subset))
 
     # -- a trial -------------------------------------------------------------------------------
 
@@ -197,10 +194,9 @@ class Experiment:
         return backbone
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an experiment lives as long as its run)
-    def _compiled(self, spec: tasks.Spec, steps: int) -> dict[str, Any]:
-        """What trials of one shape share: the module, the optimiser and the compiled steps."""
+    def _programs(self, spec: tasks.Spec, steps: int) -> tuple[tasks.Task, Any, Any]:
+        """The task, the module and the compiled programs, which trials of one shape share."""
         from facebench.train import loop, optim
-        from facebench.train.step import make_predict_step
 
         semantic, execution = self.config.semantic, self.config.execution
         recipe = semantic["optim"]
@@ -216,16 +212,9 @@ class Experiment:
             tensorboard=execution["tensorboard"],
         )
         optimizer = optim.make(recipe, steps)
-        return {
-            "task": task,
-            "module": module,
-            "optimizer": optimizer,
-            "plan": schedule,
-            "programs": loop.Programs(
-                module, task, optimizer, schedule, self.partition, (spec.size, spec.size, 3)
-            ),
-            "predict": self.partition.predict_step(make_predict_step(module, task)),
-        }
+        shape = (spec.size, spec.size, 3)
+        programs = loop.Programs(module, task, optimizer, schedule, self.partition, shape)
+        return task, module, programs
 
     def _steps(self, subset: np.ndarray) -> int:
         """Updates of a trial: the config's, or as many epochs as they are on the whole split."""
@@ -244,7 +233,7 @@ class Experiment:
 
         semantic = self.config.semantic
         spec = self._spec(subset, self.partition.axis_name)
-        made = self._compiled(spec, self._steps(subset))
+        task, module, programs = self._programs(spec, self._steps(subset))
         size, augment = semantic["data"]["batch_size"], semantic["data"]["augment"]
         facts: dict[str, Any] = {
             "time": {"train_s": 0.0, "predict_s": 0.0},
@@ -252,30 +241,20 @@ class Experiment:
         }
         try:
             fitted = loop.fit(
-                module=made["module"],
-                task=made["task"],
-                optimizer=made["optimizer"],
-                batches=lambda start: self._batches(
-                    subset, job, start, size, made["task"], augment
-                ),
-                image_shape=(spec.size, spec.size, 3),
+                programs,
+                batches=lambda start: self._batches(subset, job, start, size, task, augment),
                 seed=job.seed,
-                plan=made["plan"],
-                partition=self.partition,
                 workdir=job.folder,
                 title=title,
-                programs=made["programs"],
             )
         except loop.Diverged as outcome:
             print(f"{title}{outcome}", file=sys.stderr)
-            _, shapes = models.shapes(made["module"], spec.size)
+            _, shapes = models.shapes(module, spec.size)
             return None, facts | {"parameters": models.parameter_count(shapes["params"])}
         begun = time.monotonic()
         unit = self.partition.batch_parts
         rows = -(-self.config.execution["predict_batch_size"] // unit) * unit
-        outputs = loop.predict(
-            made["predict"], fitted.state.variables(), self._test_batches(rows), self.partition
-        )
+        outputs = loop.predict(programs, fitted.state.variables(), self._test_batches(rows))
         seconds = {
             "train_s": fitted.train_s,
             "compile_s": fitted.compile_s,

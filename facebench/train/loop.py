@@ -28,7 +28,7 @@ from facebench.train import state as state_lib
 from facebench.train.checkpoint import Checkpointer
 from facebench.train.log import Log
 from facebench.train.partition import Partition
-from facebench.train.step import Task, make_train_step
+from facebench.train.step import Task, make_predict_step, make_train_step
 
 Batches = Callable[[int], Iterator[Mapping[str, np.ndarray]]]
 
@@ -106,21 +106,65 @@ def stop_signals() -> Iterator[Callable[[], str | None]]:
             signal.signal(number, handler)
 
 
+class Programs:
+    """What to compute, compiled; runs that differ in seed and data alone can share it.
+
+    Args:
+        module: takes ``(image, train=...)`` and returns a dict.
+        task: its loss and what follows a step.
+        optimizer: an optax transformation.
+        plan: how long, how often.
+        partition: where.
+        image_shape: (H, W, 3) of a batch's images.
+
+    Attributes:
+        plan: as given.
+        partition: as given.
+        create: ``create(key)``, the state at step 0, uncompiled.
+        init: the same, compiled.
+        train_step: ``train_step(state, batch, key) -> (state, metrics)``, compiled; the old state
+            is given up.
+        predict_step: ``predict_step(variables, batch) -> predictions``, compiled.
+
+    Raises:
+        UsageError: the batch size does not divide over the devices.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        task: Task,
+        optimizer: optax.GradientTransformation,
+        plan: Plan,
+        partition: Partition,
+        image_shape: tuple[int, int, int],
+    ):
+        partition.check_batch(plan.batch_size, plan.accumulate, "config.data.batch_size")
+
+        def create(key: jax.Array) -> state_lib.State:
+            image = jnp.zeros((2, *image_shape), jnp.float32)
+            return state_lib.create(module, optimizer, image, key, ema=plan.ema > 0)
+
+        self.plan, self.partition = plan, partition
+        self.create = create
+        self.init = partition.init(create, jax.random.key(0))
+        self.train_step = partition.train_step(
+            make_train_step(
+                module,
+                task,
+                optimizer,
+                accumulate=plan.accumulate,
+                ema=plan.ema,
+                axis_name=partition.axis_name,
+            )
+        )
+        self.predict_step = partition.predict_step(make_predict_step(module, task))
+
+
 def fit(
-    *,
-    module: nn.Module,
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    batches: Batches,
-    image_shape: tuple[int, int, int],
-    seed: int,
-    plan: Plan,
-    partition: Partition,
-    workdir: Path,
-    title: str = "",
-    programs: Programs | None = None,
+    programs: Programs, *, batches: Batches, seed: int, workdir: Path, title: str = ""
 ) -> Fitted:
-    """Trains from the latest checkpoint in `workdir`, or from the start, to ``plan.steps``.
+    """Trains from the latest checkpoint in `workdir`, or from the start, to the plan's last step.
 
     The order of operations, which is not to be changed: restore or initialise; then, for each
     step, take its batch, update, log (one interval late, so that fetching never stalls the
@@ -128,28 +172,19 @@ def fit(
     randomness: a run that was killed and started again ends in the same bits.
 
     Args:
-        module: takes ``(image, train=...)`` and returns a dict.
-        task: its loss and what follows a step.
-        optimizer: an optax transformation.
+        programs: what to compute, where, and how long.
         batches: ``batches(step)`` iterates over this process's host batches from that step on.
-        image_shape: (H, W, 3) of a batch's images.
         seed: of parameters, dropout and everything else drawn here.
-        plan: how long, how often.
-        partition: where.
         workdir: gets ``checkpoints/`` and ``metrics.jsonl``.
         title: stands before every progress line.
-        programs: what another run of the same shapes compiled (see `Programs`).
 
     Raises:
         Diverged: the loss is not finite.
         Interrupted: SIGTERM or SIGINT; the state was saved.
-        UsageError: the batch size does not divide over the devices.
         FacebenchError: a checkpoint of another model, a full disk.
     """
-    partition.check_batch(plan.batch_size, plan.accumulate, "config.data.batch_size")
+    plan, partition = programs.plan, programs.partition
     key = jax.random.key(seed)
-
-    programs = programs or Programs(module, task, optimizer, plan, partition, image_shape)
 
     # -- restore or initialise ---------------------------------------------------------------
     shapes = jax.eval_shape(programs.create, key)
@@ -170,7 +205,6 @@ def fit(
         checkpoints.close()
         return Fitted(state, 0.0, 0.0, 0.0)
 
-    train_step = programs.train_step
     log = Log(
         workdir,
         start=start,
@@ -203,7 +237,7 @@ def fit(
                 batch = partition.put_batch(next(data))
                 waited += time.monotonic() - asked
                 # 2. the update
-                state, metrics = train_step(state, batch, key)
+                state, metrics = programs.train_step(state, batch, key)
                 if step == start + 1:
                     jax.block_until_ready(metrics)
                     ready, waited = time.monotonic(), 0.0
@@ -231,43 +265,6 @@ def fit(
     return Fitted(state, time.monotonic() - ready, ready - begun, waited)
 
 
-class Programs:
-    """The compiled programs of a run; runs that differ in seed and data alone can share them.
-
-    Attributes:
-        create: ``create(key)``, the state at step 0, uncompiled.
-        init: the same, compiled.
-        train_step: ``train_step(state, batch, key) -> (state, metrics)``, compiled; the old state
-            is given up.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        task: Task,
-        optimizer: optax.GradientTransformation,
-        plan: Plan,
-        partition: Partition,
-        image_shape: tuple[int, int, int],
-    ):
-        def create(key: jax.Array) -> state_lib.State:
-            image = jnp.zeros((2, *image_shape), jnp.float32)
-            return state_lib.create(module, optimizer, image, key, ema=plan.ema > 0)
-
-        self.create = create
-        self.init = partition.init(create, jax.random.key(0))
-        self.train_step = partition.train_step(
-            make_train_step(
-                module,
-                task,
-                optimizer,
-                accumulate=plan.accumulate,
-                ema=plan.ema,
-                axis_name=partition.axis_name,
-            )
-        )
-
-
 def _require_finite(step: int, metrics: Mapping[str, jax.Array]) -> None:
     value = float(jax.device_get(metrics["loss"]))
     if not math.isfinite(value):
@@ -280,18 +277,14 @@ def _close(data: Any) -> None:
 
 
 def predict(
-    predict_step: Callable[..., Any],
-    variables: Any,
-    batches: Iterator[Mapping[str, np.ndarray]],
-    partition: Partition,
+    programs: Programs, variables: Any, batches: Iterator[Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Predicts a whole split, in order, the last partial batch included.
 
     Args:
-        predict_step: a compiled ``step(variables, batch)``.
+        programs: what predicts, and where.
         variables: what the module predicts with.
         batches: batches with ``mask``; padded rows are dropped here.
-        partition: where.
 
     Returns:
         name -> [n, ...] arrays, rows in the order of the split.
@@ -299,7 +292,7 @@ def predict(
     rows: dict[str, list[np.ndarray]] = {}
     try:
         for batch in batches:
-            outputs = predict_step(variables, partition.put_batch(batch))
+            outputs = programs.predict_step(variables, programs.partition.put_batch(batch))
             kept = np.asarray(batch["mask"]) > 0
             for name, value in jax.device_get(outputs).items():
                 rows.setdefault(name, []).append(np.asarray(value)[kept])

@@ -20,17 +20,15 @@ def fit(workdir, batches=toys.batches, steps=STEPS, net=None, mesh=1, seed=3, **
         partition.make_mesh({"data": -1, "fsdp": 1, "model": 1}, jax.devices()[:mesh])
     )
     plan = {"log_every": 4, "checkpoint_every": 5, "ema": 0.9} | plan
-    return loop.fit(
+    programs = loop.Programs(
         module=net or toys.Net(),
         task=toys.Regression(),
         optimizer=toys.optimizer(STEPS, name="adamw", lr=1e-3),
-        batches=batches,
-        image_shape=(12, 12, 3),
-        seed=seed,
         plan=loop.Plan(steps, 32, **plan),
         partition=place,
-        workdir=workdir,
+        image_shape=(12, 12, 3),
     )
+    return loop.fit(programs, batches=batches, seed=seed, workdir=workdir)
 
 
 def bits(fitted):

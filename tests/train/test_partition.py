@@ -10,7 +10,6 @@ from jax.sharding import PartitionSpec as P
 
 from facebench.errors import UsageError
 from facebench.train import loop, partition
-from facebench.train.step import make_predict_step
 
 STEPS = 12
 
@@ -20,18 +19,20 @@ def make(kind="jit", devices=8, **mesh):
     return partition.Partition(partition.make_mesh(shape, jax.devices()[:devices]), kind)
 
 
-def run(tmp_path, place, net, **plan):
-    fitted = loop.fit(
+def programs(place, net, **plan):
+    return loop.Programs(
         module=net,
         task=toys.Regression(),
         optimizer=toys.optimizer(STEPS),
-        batches=toys.batches,
-        image_shape=(12, 12, 3),
-        seed=3,
         plan=loop.Plan(STEPS, 32, log_every=1, checkpoint_every=100, **plan),
         partition=place,
-        workdir=tmp_path,
+        image_shape=(12, 12, 3),
     )
+
+
+def run(tmp_path, place, net, **plan):
+    made = programs(place, net, **plan)
+    fitted = loop.fit(made, batches=toys.batches, seed=3, workdir=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     return jax.device_get(fitted.state), [line["loss"] for line in lines]
 
@@ -87,7 +88,7 @@ def test_batch_norm_without_the_axis_would_differ_under_pmap(tmp_path):
 @pytest.mark.parametrize("kind", ["jit", "pmap"])
 def test_predictions_drop_padding_and_ignore_the_batch_size(tmp_path, one, kind):
     place, net = make(kind), toys.Net()
-    step = place.predict_step(make_predict_step(net, toys.Regression()))
+    made = programs(place, net)
     images = toys.batch(99, 41)["image"]
 
     def padded(size):
@@ -102,7 +103,7 @@ def test_predictions_drop_padding_and_ignore_the_batch_size(tmp_path, one, kind)
     variables = jax.device_put(one[0].variables(), place._replicated)
     want = net.apply(one[0].variables(), images / np.float32(127.5) - 1, train=False)["y"]
     for size in (8, 16, 48):
-        got = loop.predict(step, variables, padded(size), place)["y"]
+        got = loop.predict(made, variables, padded(size))["y"]
         assert got.shape == (41, 4)
         np.testing.assert_allclose(got, want, atol=2e-5)
 
