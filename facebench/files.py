@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from numpy.lib import format as npy
 
 from facebench.errors import FacebenchError
 
+SPARE = 1 << 20  # bytes of free disk to ask for beside what is to be written
 MAX_UNPACKED = 4 << 30  # bytes; a bundle that claims more is refused before it is unpacked
 
 
@@ -42,6 +44,19 @@ def explained(path: Path, doing: str) -> Iterator[None]:
             errno.EISDIR: "it is a folder",
         }.get(error.errno or 0, error.strerror or str(error))
         raise FacebenchError(f"{path}: {doing} failed: {remedy}") from error
+
+
+def require_room(folder: Path, size: int, doing: str) -> None:
+    """Refuses to begin what a nearly full disk would break off half-way.
+
+    Raises:
+        FacebenchError: less than `size` bytes and a little more are free where `folder` stands.
+    """
+    if shutil.disk_usage(folder).free < size + SPARE:
+        raise FacebenchError(
+            f"{folder}: {doing} failed: the disk is full; free some space and run the same command "
+            "again: what is finished is kept"
+        )
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -74,6 +74,9 @@ def run(
         except Interrupted as stop:
             print(f"{title}{stop}", flush=True)
             return stop.exit_code
+        except OSError as error:  # of the disk, not of the trial: the others would meet it too
+            with files.explained(Path(str(error.filename or job.folder)), "working"):
+                raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             files.write_text(job.folder / "failure.txt", f"{reason}\n\n{traceback.format_exc()}")

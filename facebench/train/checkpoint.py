@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from absl import logging
 from facebench import digest, files
 from facebench.errors import FacebenchError
 from facebench.train import partition
-
-SPARE = 1 << 20  # bytes of free disk to ask for beside the state itself
 
 
 def layout(state: Any) -> dict[str, str]:
@@ -100,8 +97,7 @@ class Checkpointer:
         with self._explained(doing):
             if self._manager.latest_step() != step:
                 # Asked before, since writes that fail half-way end in tracebacks of other threads.
-                if shutil.disk_usage(self.folder).free < self._size + SPARE:
-                    raise self._full(doing)
+                files.require_room(self.folder, self._size, doing)
                 self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, step: int) -> Any:

@@ -72,7 +72,8 @@ class Log:
         self._path = folder / "metrics.jsonl"
         truncate(self._path, start)
         with files.explained(self._path, "writing"):
-            self._file = open(self._path, "a")  # noqa: SIM115 (closed in close)
+            # Unbuffered: a line is in the file or has failed, and closing writes nothing.
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (closed in close)
         self._board: Any = None
         if tensorboard:
             from tensorboardX import SummaryWriter
@@ -80,11 +81,15 @@ class Log:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start or None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one line of metrics, flushed, and shows the progress."""
+        """Writes one line of metrics and shows the progress.
+
+        Raises:
+            FacebenchError: the disk is full.
+        """
         line = {"step": step, **{name: float(value) for name, value in values.items()}}
+        files.require_room(self._path.parent, 0, "writing metrics")
         with files.explained(self._path, "writing"):
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            self._file.write(json.dumps(line).encode() + b"\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, float(value), step)

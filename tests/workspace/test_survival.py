@@ -146,10 +146,11 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_with_room(space, whol
         with contextlib.suppress(OSError), (runs / "filler").open("wb", buffering=0) as file:
             while file.write(bytes(1 << 14)):
                 pass
-        code, out = finish(start(space))
-        assert code == 1, out
-        assert "the disk is full; free some space" in out
-        assert "Traceback" not in out, out
+        for more in ([], ["--config.execution.tensorboard=true"]):
+            code, out = finish(start(space, *more))
+            assert code == 1, out
+            assert "the disk is full; free some space" in out
+            assert "Traceback" not in out, out
         assert {p.name for p in space.glob("runs/**/checkpoints/steps/*")} >= set(kept)
         (runs / "filler").unlink()
         code, out = finish(start(space))
