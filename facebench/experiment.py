@@ -49,7 +49,6 @@ class Experiment:
         targets.check_dataset(protocol, self.dataset)
         if not ws.targets(protocol.id, protocol.public).is_file():
             targets.write(ws, protocol, self.dataset)
-
         if "probe" not in config.semantic:
             transforms.Augment.of(config.semantic["data"]["augment"])
 
@@ -113,12 +112,10 @@ class Experiment:
 
     def _spec(self, subset: np.ndarray, axis_name: str | None) -> tasks.Spec:
         train = self.dataset.split("train")
-        points = source.field(train, "points", [0]).shape[1] if self._has("points") else 0
-        classes = len({train.units[i] for i in subset})
+        reads = plugins.resolve(self.protocol.task, "task", tasks.BUILT_IN, self.ws.root).fields
+        points = source.field(train, "points", [0]).shape[1] if "points" in reads else 0
+        classes = len({train.units[i] for i in subset}) if "label" in reads else 0
         return tasks.Spec(self.protocol.preprocess["size"], points, classes, axis_name)
-
-    def _has(self, name: str) -> bool:
-        return name in self.dataset.split("train").samples
 
     def _batches(
         self,
