@@ -78,7 +78,7 @@ def test_learning_beats_the_floor(space, capsys):
     )
     assert cli.main(["run", "--config=experiments/floor.py:floor", "--seed=0", "--regime=1"]) == 0
     scores = {t["entry"]: t["metrics"]["nme"] for t in trials(space)}
-    assert scores["net"] < 0.5 * scores["floor"]
+    assert scores["net"] < 0.5 * scores["floor"], scores
 
 
 @pytest.mark.slow
