@@ -29,8 +29,8 @@ from ml_collections import ConfigDict, config_flags
 
 from facebench import digest
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.workspace import ENTRY
 
-ENTRY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 KINDS = ("entry", "baseline", "floor")
 
 # Sections whose keys are keyword arguments of what their `build` names; checked when it is built.

@@ -188,6 +188,14 @@ class Experiment:
             kwargs["axis_name"] = spec.axis_name
         backbone = models.build(name, kwargs, self.ws.root)
         models.check_backbone(backbone, spec.size)
+        if spec.axis_name and "axis_name" not in takes:
+            _, variables = models.shapes(backbone, spec.size)
+            if "batch_stats" in variables:
+                raise UsageError(
+                    f"model {name} has batch norm and no field 'axis_name' to hand to it: under "
+                    "config.execution.partition='pmap' each device would use its own statistics, "
+                    "and the results would differ; add the field, or use 'jit'"
+                )
         return backbone
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an experiment lives as long as its run)

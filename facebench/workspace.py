@@ -7,12 +7,16 @@ belong to a workspace and are loaded by path, never installed.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from facebench.errors import FacebenchError
 
 MARK = "WORKSPACE.md"
+
+# The name of an entry: it is the name of folders too.
+ENTRY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ from facebench import digest, files, schema
 from facebench.errors import FacebenchError, UsageError
 from facebench.leaderboard import judge
 from facebench.protocol import Protocol, subset_key
-from facebench.workspace import Workspace
+from facebench.workspace import ENTRY, Workspace
 
-ENTRY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PACKAGES = ("flax", "grain", "jax", "jaxlib", "numpy", "opencv-python-headless", "optax", "scipy")
 PLATFORMS = ("linux-x86_64", "linux-aarch64", "darwin-arm64", "darwin-x86_64", "windows-amd64")
 

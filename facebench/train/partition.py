@@ -190,8 +190,3 @@ class Partition:
             return result
 
         return call
-
-
-def to_host(tree: Any) -> Any:
-    """Fetches a tree of arrays as NumPy arrays."""
-    return jax.device_get(tree)

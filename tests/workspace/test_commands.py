@@ -198,6 +198,18 @@ def test_outside_of_a_workspace(tmp_path, monkeypatch, capsys):
     assert "no workspace here" in capsys.readouterr().err
 
 
+def test_pmap_refuses_batch_norm_that_it_could_not_synchronise(space, capsys):
+    net = space / "models/normed.py"
+    text = (space / "models/net.py").read_text()
+    norm = "        x = nn.BatchNorm(use_running_average=not train)(x)\n        return"
+    net.write_text(text.replace("        return", norm))
+    words = [*LANDMARKS, "--seed=0", "--config.model.build=models/normed.py:Net"]
+    assert cli.main([*words, "--config.execution.partition=pmap"]) == 2
+    assert "no field 'axis_name'" in capsys.readouterr().err
+    assert not list(space.glob("runs/**/*"))
+    assert cli.main([*words, "--regime=1.0"]) == 0
+
+
 def test_a_diverged_trial_is_kept_and_counts(space, capsys):
     assert cli.main([*LANDMARKS, "--config.optim.name=sgd", "--config.optim.lr=1e30"]) == 0
     assert "diverged" in capsys.readouterr().out
