@@ -12,9 +12,17 @@ last bit, coverage and depth by integers, one rounding at the end.
 """
 
 from facebench.synth.actions import ACTION_UNITS, EXPRESSIONS, PROTOTYPES
-from facebench.synth.drawing import Sample, render
+from facebench.synth.drawing import render
+from facebench.synth.labels import PARSE, Sample
 from facebench.synth.people import LOOKS, SHAPES
-from facebench.synth.portrait import Parameters, directional_light
+from facebench.synth.portrait import (
+    FILTERS,
+    MAKEUP,
+    OCCLUDERS,
+    Occluder,
+    Parameters,
+    directional_light,
+)
 from facebench.synth.sheet import contact_sheet, face
 from facebench.synth.stream import samples
 from facebench.synth.world import (
@@ -29,10 +37,15 @@ from facebench.synth.world import (
 __all__ = [
     "ACTION_UNITS",
     "EXPRESSIONS",
+    "FILTERS",
     "LOOKS",
+    "MAKEUP",
+    "OCCLUDERS",
+    "PARSE",
     "PROTOTYPES",
     "SHAPES",
     "VERSION",
+    "Occluder",
     "Parameters",
     "Sample",
     "WorldConfig",

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from facebench import schemes
 from facebench.synth import head
 from facebench.synth.head import bump
 from facebench.synth.numeric import Array, quantise, smooth
@@ -22,18 +23,19 @@ ACTION_UNITS = (
 )  # fmt: skip
 INDEX = {au: k for k, au in enumerate(ACTION_UNITS)}
 
-#: The seven basic expressions, in the order of `Parameters.expression`.
-EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
+#: Neutral, six basic emotions and contempt, in the order of `Parameters.expression`.
+EXPRESSIONS = schemes.EXPRESSIONS
 
 #: Action units of each expression with their mean intensity (EMFACS, with what the field adds).
 PROTOTYPES: dict[str, dict[int, float]] = {
     "neutral": {},
-    "happiness": {6: 0.7, 12: 0.8, 25: 0.6},
-    "sadness": {1: 0.8, 4: 0.6, 15: 0.8, 17: 0.4},
+    "happy": {6: 0.7, 12: 0.8, 25: 0.6},
+    "sad": {1: 0.8, 4: 0.6, 15: 0.8, 17: 0.4},
     "surprise": {1: 0.8, 2: 0.9, 5: 0.7, 25: 0.5, 26: 0.8},
     "fear": {1: 0.8, 2: 0.6, 4: 0.6, 5: 0.8, 20: 0.7, 25: 0.6, 26: 0.3},
     "disgust": {4: 0.4, 7: 0.4, 9: 0.9, 10: 0.7, 17: 0.4, 25: 0.2},
     "anger": {4: 0.9, 5: 0.5, 7: 0.6, 23: 0.7, 24: 0.4},
+    "contempt": {12: 0.7, 14: 0.8},  # on one side
 }
 
 #: Other action units and how often each turns up on its own.

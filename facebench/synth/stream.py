@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from facebench.errors import FacebenchError
-from facebench.synth.drawing import Sample
+from facebench.synth.labels import Sample
 from facebench.synth.world import WorldConfig, sample
 
 _CHUNK = 16  # samples per message

@@ -11,12 +11,13 @@ import numpy as np
 
 from facebench.errors import FacebenchError, nearest
 from facebench.synth import actions, people
-from facebench.synth.drawing import Sample, render
+from facebench.synth.drawing import render
+from facebench.synth.labels import Sample
 from facebench.synth.numeric import Array, Draws, quantise
 from facebench.synth.portrait import Parameters, check, directional_light
 
 #: Changes whenever a pixel or a label of any sample does.
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def parameters(config: WorldConfig, i: int) -> Parameters:
     yaw, pitch, roll = (
         draws.one(-limit, limit) for limit in (config.yaw, config.pitch, config.roll)
     )
-    weights = np.full(len(actions.EXPRESSIONS), config.expressive / 6.0)
+    weights = np.full(len(actions.EXPRESSIONS), config.expressive / 7.0)
     weights[0] = 1.0 - config.expressive
     expression = draws.pick(weights)
     au = np.zeros(len(actions.ACTION_UNITS))
@@ -127,9 +128,11 @@ def parameters(config: WorldConfig, i: int) -> Parameters:
         pose=quantise(np.array([yaw, pitch, roll])),
         light=quantise(light),
         tint=np.array([1.0 + 0.07 * warm, 1.0, 1.0 - 0.09 * warm]),
-        gaze=quantise(draws.bell(2) * np.array([0.16, 0.06])),
+        gaze=quantise(draws.bell(2) * np.array([0.13, 0.05])),
         camera=quantise(
-            np.array([draws.one(0.0330, 0.0405), draws.one(-0.04, 0.04), draws.one(-0.04, 0.035)])
+            np.array(
+                [draws.one(0.0330, 0.0405), draws.one(-0.04, 0.04), draws.one(-0.04, 0.035), 75.0]
+            )
         ),
         background=draws.uniform(16),
         noise=config.noise * draws.one(0.4, 1.3),

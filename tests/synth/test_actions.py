@@ -109,8 +109,8 @@ def test_prototypes_are_made_of_known_action_units() -> None:
     assert tuple(synth.PROTOTYPES) == synth.EXPRESSIONS
     for units in synth.PROTOTYPES.values():
         assert set(units) <= set(synth.ACTION_UNITS)
-    assert {6, 12} <= set(synth.PROTOTYPES["happiness"])
-    assert {1, 4, 15} <= set(synth.PROTOTYPES["sadness"])
+    assert {6, 12} <= set(synth.PROTOTYPES["happy"])
+    assert {1, 4, 15} <= set(synth.PROTOTYPES["sad"])
     assert {1, 2, 5, 26} <= set(synth.PROTOTYPES["surprise"])
     assert {1, 2, 4, 5, 20} <= set(synth.PROTOTYPES["fear"])
     assert {4, 5, 7, 23} <= set(synth.PROTOTYPES["anger"])
