@@ -231,6 +231,28 @@ def _rescore(values: Values, args: list[str]) -> int:
     return 1 if wrong else 0
 
 
+def _reproduce_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_list("trial", [], "Trials as VALUE/SEED; default: the first.", flag_values=values)
+    flags.DEFINE_string("rule", "auto", "auto, bitwise or statistical.", values)
+    flags.DEFINE_list(
+        "with", [], "Config changes, such as optim.lr=2e-3: does it notice?", flag_values=values
+    )
+
+
+def _reproduce(values: Values, args: list[str]) -> int:
+    from facebench import protocol, reproduce
+    from facebench.leaderboard import record
+
+    (name,) = _expect(args, 1, 1, VERBS["reproduce"].usage)
+    space, path = _workspace(values), Path(name)
+    asked = (_value(values, "trial"), _value(values, "rule"), _value(values, "with"))
+    outcomes = reproduce.reproduce(space, path, *asked)
+    of = protocol.load(space, record.read(space, path)["protocol"]["id"])
+    print(reproduce.text(of, outcomes))
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
+
+
 def _leaderboard_flags(values: Values, argv: Sequence[str]) -> None:
     _common(values)
 
@@ -312,6 +334,12 @@ VERBS: dict[str, Verb] = {
         "rescore RECORD.json ... | --all",
         _rescore_flags,
         _rescore,
+    ),
+    "reproduce": Verb(
+        "train a record's trials again and compare",
+        "reproduce RECORD.json [--trial=VALUE/SEED,..] [--rule=auto|bitwise|statistical]",
+        _reproduce_flags,
+        _reproduce,
     ),
     "leaderboard": Verb(
         "make the boards from the records, or check all of it",

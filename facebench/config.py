@@ -19,6 +19,7 @@ Everything outside ``config.execution`` can change a number and is part of a tri
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -210,6 +211,44 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Config:
     except (AttributeError, KeyError, OSError, flags.Error, ValueError) as error:
         raise explain_parse_error(error, argv) from error
     return finish(values["config"].value, spec)
+
+
+def restore(semantic: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The config that a record holds, with the default execution.
+
+    Args:
+        semantic: the semantic half, as a record holds it: data, of which nothing is run.
+        overrides: ``"optim.lr=1e-3"`` and the like.
+
+    Raises:
+        UsageError: an override names no key, or a value is out of its range.
+        FacebenchError: this release has other keys, so that it would mean something else.
+    """
+    plain = _plain(base(), "")
+    for key, value in semantic.items():
+        if isinstance(plain.get(key), dict) and key not in OPEN_SECTIONS:
+            plain[key].update(value)
+        else:
+            plain[key] = value
+    wanted = digest.of_json(dict(semantic))
+    if finish(ConfigDict(plain), "record").digest != wanted:
+        raise FacebenchError(
+            "the record's config does not have the keys of this release, so it would mean "
+            "something else; run the release that the record's environment names"
+        )
+    for override in overrides:
+        path, _, value = override.partition("=")
+        *sections, key = path.split(".")
+        node: Any = plain
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or key not in node:
+            raise UsageError(f"config has no key {path!r}: {nearest(key, node or plain)}")
+        try:
+            node[key] = json.loads(value)
+        except json.JSONDecodeError:
+            node[key] = value
+    return finish(ConfigDict(plain), "record")
 
 
 def _plain(value: Any, path: str) -> Any:

@@ -31,10 +31,16 @@ MAY = {
         *("tasks", "train"),
     },
     "run": {"config", "experiment", "plan", "protocol", "train"},
+    "reproduce": {
+        *("config", "experiment", "leaderboard", "metrics", "plan", "protocol"),
+    },
     "plan": {"config", "leaderboard", "protocol"},
     "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
-    "cli": {"catalogue", "config", "leaderboard", "quickstart", "run", "score"},
+    "cli": {
+        *("catalogue", "config", "leaderboard", "protocol", "quickstart", "reproduce", "run"),
+        "score",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }

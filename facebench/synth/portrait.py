@@ -175,7 +175,8 @@ class Parameters:
         limits = {
             "identity_vector": ((people.SIZE,), -6.0, 6.0), "au": ((n,), 0.0, 1.0),
             "sides": ((n,), -1.0, 1.0), "gaze": ((2,), -0.7, 0.7),
-            "pose": ((3,), -math.pi, math.pi), "light": ((9,), -20.0, 20.0), "tint": ((3,), 0.0, 4.0),
+            "pose": ((3,), -math.pi, math.pi), "light": ((9,), -20.0, 20.0),
+            "tint": ((3,), 0.0, 4.0),
             "makeup": ((4, 4), 0.0, 1.0), "background": ((16,), 0.0, 1.0),
             "camera": ((4,), np.array([0.002, -1.0, -1.0, 25.0]), np.array([0.5, 1.0, 1.0, 1e4])),
         }  # fmt: skip
