@@ -17,7 +17,7 @@ from facebench import digest, files
 from facebench.errors import FacebenchError, nearest
 
 FOLDER = Path(__file__).parent
-VERSIONS = {"protocol": 1, "record": 1, "trial": 1}
+VERSIONS = {"protocol": 1, "record": 1, "reported": 1, "trial": 1}
 SHOWN = 80  # characters of a wrong value that a message repeats
 
 
@@ -26,7 +26,7 @@ def read(path: Path, kind: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        kind: ``protocol``, ``record`` or ``trial``.
+        kind: one of `VERSIONS`.
 
     Raises:
         FacebenchError: not strict JSON, another kind, a later version, or a field that does not
@@ -42,7 +42,7 @@ def check(value: Any, kind: str, where: Path | str) -> None:
 
     Args:
         value: the parsed value.
-        kind: ``protocol``, ``record`` or ``trial``.
+        kind: one of `VERSIONS`.
         where: what error messages call it.
 
     Raises:
