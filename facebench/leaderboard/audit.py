@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facebench import protocol
 from facebench.errors import FacebenchError
-from facebench.leaderboard import judge, pages, record
+from facebench.leaderboard import judge, pages, record, reported
 from facebench.protocol import Protocol
 from facebench.workspace import Workspace
 
@@ -38,6 +38,7 @@ def check(workspace: Workspace) -> Report:
     protocols = _protocols(workspace, report)
     bundles = _records(workspace, protocols, report)
     _strays(workspace, protocols, bundles, report)
+    report.problems += reported.faults(workspace)
     _boards(workspace, report)
     return report
 
