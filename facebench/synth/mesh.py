@@ -11,57 +11,63 @@ from facebench.synth.numeric import Array, quantise, rotation, smooth, turn
 from facebench.synth.portrait import Parameters
 
 _AIM = (0.0, -2.6, 5.0)  # the point of the head that the camera looks at, cm
+EYE_RADIUS = 1.2  # cm that the iris moves per radian of gaze
+IRIS_RISE = 0.04  # cm from the middle between the eye's corners up to the iris that looks ahead
 
 
 @lru_cache(maxsize=1)
 def follow() -> Array:
     """How much of the head's turn each vertex follows: the neck partly, the shoulders not."""
-    v = head.ROW.reshape(-1)
-    sheet = 1.0 - smooth(v, 13.2, 16.6)
-    parts = head.build().parts
-    curtain = head.build().rest[1, parts[-1].start :]
-    ears = np.ones(sum(p.rows * p.columns for p in parts[1:-1]))
-    return quantise(np.concatenate([sheet, ears, smooth(curtain, -19.0, -9.0)]))
+    build = head.build()
+    out = np.ones(build.rest.shape[1])
+    out[: head.SHEET] = 1.0 - smooth(head.ROW.reshape(-1), 13.2, 16.6)
+    curtain = build.parts[3].span
+    out[curtain] = smooth(build.rest[1, curtain], -19.0, -9.0)
+    return quantise(out)
 
 
 def shape(p: Parameters) -> tuple[Array, people.Person, dict[str, float]]:
     """The mesh of a face with its expression, before the head is turned.
 
     Returns:
-        [3, V] points, cm; the person; the places of eyes and teeth that shading needs.
+        [3, V] points, cm; the person; marks, the places that shading needs, cm: the middle of each
+        eye ("left x", "left y", "right x", "right y"), of its iris after gaze ("left iris x", ...),
+        how far its lids are closed ("left shut", 0 to 1), the mouth's middle ("mouth x"), the
+        edges of the teeth ("upper teeth", "lower teeth": heights).
     """
-    person = people.become(p.identity_vector)
+    person = people.become(p.identity_vector, p.age)
     points = person.rest.copy()
-    for amount, (span, moved) in zip(p.au, actions.fields()):
-        if amount:
-            points[:, span] += float(amount) * moved
+    actions.displace(points, p.au, p.sides)
     columns, middle = head.COLUMNS, head.MIDDLE
-    upper, lower = actions.lid_closure(p.au)
     marks: dict[str, float] = {}
-    for side, index, down, raised in actions.lid_patches():
-        name = "left" if side < 0 else "right"
-        corner = head.NAMED["upper lid"] * columns + middle
-        a, b = corner + side * head.EYE_IN, corner + side * head.EYE_OUT
-        rest = person.rest
-        marks[f"{name} x"] = ex = 0.5 * float(rest[0, a] + rest[0, b])
-        marks[f"{name} y"] = 0.5 * float(rest[1, a] + rest[1, b])
-        ey = marks[f"{name} y"] - 0.02
-        scale = 1.0 + 0.13 * float(p.identity_vector[people.SHAPES.index("eye size")])
-        before = head.eyeball(points[0, index] - ex, points[1, index] - ey)
-        points[1, index] += (upper * down + lower * raised) * scale
-        after = head.eyeball(points[0, index] - ex, points[1, index] - ey)
-        points[2, index] += after - before
+    for lids in actions.lid_patches():
+        name = "left" if lids.side < 0 else "right"
+        x, y = eye_middle(person, lids.side)
+        marks[f"{name} x"], marks[f"{name} y"] = x, y
+        marks[f"{name} iris x"] = x + EYE_RADIUS * float(p.gaze[0])
+        marks[f"{name} iris y"] = y + EYE_RADIUS * float(p.gaze[1]) + IRIS_RISE
+        au = actions.sided(p.au, p.sides, lids.side)
+        closure = actions.lid_closure(au, float(p.gaze[1]))
+        marks[f"{name} shut"] = min(max(closure[0] + closure[1], 0.0), 1.0)
+        lids.close(points, (x, y - 0.02), closure)
     lip = head.NAMED["upper mouth"] * columns + middle
     chin = head.NAMED["jaw"] * columns + middle
     marks["mouth x"] = float(person.rest[0, lip])
-    marks["upper teeth"] = float(person.rest[1, lip]) - 0.34
-    jaw = [actions.INDEX[26], actions.INDEX[27]]
+    marks["upper teeth"] = float(person.rest[1, lip]) - 0.30
     dropped = 0.0
-    for k in jaw:
+    for k in (actions.INDEX[26], actions.INDEX[27]):
         span, moved = actions.fields()[k]
         dropped += float(p.au[k]) * float(moved[1, chin - span.start])
-    marks["lower teeth"] = float(person.rest[1, lip]) - 0.52 + 0.85 * dropped
+    marks["lower teeth"] = float(person.rest[1, lip]) - 0.50 + 0.85 * dropped
     return points, person, marks
+
+
+def eye_middle(person: people.Person, side: int) -> tuple[float, float]:
+    """The middle between an eye's corners at rest, cm; -1 is the image's left eye."""
+    corner = head.NAMED["upper lid"] * head.COLUMNS + head.MIDDLE
+    a, b = corner + side * head.EYE_IN, corner + side * head.EYE_OUT
+    rest = person.rest
+    return 0.5 * float(rest[0, a] + rest[0, b]), 0.5 * float(rest[1, a] + rest[1, b])
 
 
 def turned(p: Parameters, points: Array, follow: Array | float = 1.0) -> Array:
@@ -97,9 +103,93 @@ def project(p: Parameters, seen: Array, size: int) -> Array:
     return np.stack([cx + seen[0] * over, cy - seen[1] * over, seen[2]])
 
 
-def landmarks(screen: Array) -> Array:
-    """The 68 points of projected vertices [3, V]: [3, 68]."""
-    vertices, weights = head.build().landmarks
+def _read(screen: Array, vertices: Array, weights: Array) -> Array:
     out = screen[:, vertices[:, 0]] * weights[:, 0]
     out = out + screen[:, vertices[:, 1]] * weights[:, 1]
     return np.asarray(out + screen[:, vertices[:, 2]] * weights[:, 2])
+
+
+def landmarks(screen: Array) -> Array:
+    """The 68 points of projected vertices [3, V]: [3, 68]."""
+    return _read(screen, *head.build().landmarks)
+
+
+def landmarks98(p: Parameters, points: Array, screen: Array) -> Array:
+    """The 98 points of projected vertices, WFLW order: [3, 98].
+
+    Args:
+        p: whose face; the pupils depend on the gaze.
+        points: [3, V] of `shape`, cm.
+        screen: [3, V] the same vertices in any other axes (seen, on the screen, samples).
+    """
+    vertices, weights = head.build().landmarks98
+    vertices, weights = vertices.copy(), weights.copy()
+    vertices[96:], weights[96:] = pupils(p, points)
+    return _read(screen, vertices, weights)
+
+
+def pupils(p: Parameters, points: Array) -> tuple[Array, Array]:
+    """Vertices and weights, [2, 3] each, of the left and right pupil on the drawn surface.
+
+    A pupil is the point of the eyeball's mesh where the iris has its middle after gaze; behind a
+    lid it is held at the lid's margin.
+    """
+    person = people.become(p.identity_vector, p.age)
+    vertices, weights = np.zeros((2, 3), np.int64), np.zeros((2, 3))
+    up, low = head.NAMED["upper lid"], head.NAMED["lower lid"]
+    first, last = head.EYE_IN, head.EYE_OUT
+    grid = points[:2, : head.SHEET].reshape(2, head.ROWS, head.COLUMNS)[:, up : low + 1]
+    for k, side in enumerate((-1, 1)):
+        ex, ey = eye_middle(person, side)
+        x = (ex + EYE_RADIUS * float(p.gaze[0])) * side
+        y = ey + EYE_RADIUS * float(p.gaze[1]) + IRIS_RISE
+        gx = grid[0][:, head.MIDDLE + side * np.arange(first, last + 1)] * side
+        gy = grid[1][:, head.MIDDLE + side * np.arange(first, last + 1)]
+        row, column = _cell(gx, gy, x, y)
+        corner, weights[k] = head.place(up + row, float(head.MIDDLE + first + column))
+        r, c = np.divmod(corner, head.COLUMNS)
+        vertices[k] = r * head.COLUMNS + (c if side > 0 else 2 * head.MIDDLE - c)
+    return vertices, weights
+
+
+def _cell(gx: Array, gy: Array, x: float, y: float) -> tuple[float, float]:
+    """Row and column of a small grid where the point (x, y) lies; the nearest inside if none.
+
+    Rows lead down, columns to the right. The place is that of the triangles of `head.place`.
+    """
+    row, column = 0.0, 0.0
+    for _ in range(5):  # row and column in turn, each by a line through the other
+        c = min(int(column), gx.shape[1] - 2)
+        fc = column - c
+        line = gy[:, c] * (1.0 - fc) + gy[:, c + 1] * fc
+        row = _along(-line, -y)
+        r = min(int(row), gx.shape[0] - 2)
+        fr = row - r
+        across = gx[r] * (1.0 - fr) + gx[r + 1] * fr
+        column = _along(across, x)
+    r, c = min(int(row), gx.shape[0] - 2), min(int(column), gx.shape[1] - 2)
+    # exact in the triangle that holds the point
+    for lower in (False, True) if row - r + column - c <= 1.0 else (True, False):
+        i, j = (r + 1, c + 1) if lower else (r, c)
+        rx, ry = gx[r if lower else r + 1, j] - gx[i, j], gy[r if lower else r + 1, j] - gy[i, j]
+        cx, cy = gx[i, c if lower else c + 1] - gx[i, j], gy[i, c if lower else c + 1] - gy[i, j]
+        area = float(rx * cy - ry * cx)
+        if -1e-9 < area < 1e-9:
+            continue
+        px, py = x - float(gx[i, j]), y - float(gy[i, j])
+        fr, fc = float(px * cy - py * cx) / area, float(rx * py - ry * px) / area
+        if fr >= 0.0 and fc >= 0.0 and fr + fc <= 1.0:
+            return (r + 1 - fr, c + 1 - fc) if lower else (r + fr, c + fc)
+    return row, column
+
+
+def _along(values: Array, x: float) -> float:
+    """Real place of x among rising values, held between the ends."""
+    n = len(values)
+    k = int(np.searchsorted(values, x, "right")) - 1
+    if k < 0:
+        return 0.0
+    if k >= n - 1:
+        return float(n - 1)
+    a, b = float(values[k]), float(values[k + 1])
+    return k + (x - a) / (b - a)
