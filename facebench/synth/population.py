@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from facebench.synth import people
+from facebench.synth import occluders, people
 from facebench.synth.numeric import Array, Draws, quantise
 from facebench.synth.portrait import Occluder
 
@@ -26,33 +26,6 @@ GROUP_SHAPES = {
     "nose width": 1.2, "nose height": 1.2, "upper lip": 1.2, "lower lip": 1.2,
     "eye tilt": 1.3, "cheekbones": 1.0, "brow ridge": 0.9, "jaw width": 0.8,
 }  # fmt: skip
-
-_FRAMES = (
-    (0.010, 0.010, 0.012), (0.060, 0.025, 0.012), (0.020, 0.030, 0.070), (0.120, 0.110, 0.100),
-    (0.180, 0.020, 0.025), (0.300, 0.240, 0.120),
-)  # fmt: skip
-_CLOTHS = (
-    (0.55, 0.68, 0.75), (0.72, 0.72, 0.72), (0.03, 0.03, 0.035), (0.10, 0.22, 0.42),
-    (0.45, 0.12, 0.16), (0.25, 0.38, 0.22),
-)  # fmt: skip
-
-
-# SWITCH: `facebench.synth.occluders.draw` has this signature and knows which forms are likely; once
-# it is there, call it in `Inhabitant`'s and the world's stead and remove this function and tables.
-def occluder(draws: Draws, kind: str, skin: Array) -> Occluder:
-    """Draws something before a face, of any form.
-
-    Args:
-        draws: where chance comes from.
-        kind: one of `OCCLUDERS`.
-        skin: float64 [3] linear RGB of the person: the colour of a hand.
-    """
-    u = draws.uniform(9)
-    if kind == "hand":
-        return Occluder(kind, u[:6], skin)
-    table = _CLOTHS if kind == "mask" else _FRAMES
-    colour = np.array(table[int(u[6] * len(table))]) * (0.6 + 0.6 * float(u[7]))
-    return Occluder(kind, quantise(u[:6]), quantise(np.minimum(colour, 1.0)))
 
 
 @dataclass(frozen=True)
@@ -146,7 +119,7 @@ def inhabitant(
     vector.setflags(write=False)
     habits = Draws(*name, "habits")
     age, glasses, taste = habits.one(), habits.one(), habits.uniform(8)
-    frame = occluder(Draws(*name, "glasses"), "glasses", np.zeros(3))
+    frame = occluders.draw(Draws(*name, "glasses"), "glasses", np.zeros(3))
     return Inhabitant(group, vector, age, glasses, frame, taste)
 
 

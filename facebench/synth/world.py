@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from facebench.errors import FacebenchError, nearest
-from facebench.synth import expressions, people, population
+from facebench.synth import expressions, occluders, people, population
 from facebench.synth.drawing import render
 from facebench.synth.labels import Sample
 from facebench.synth.numeric import Array, Draws, quantise
@@ -293,7 +293,7 @@ def _covers(config: WorldConfig, i: int, person: population.Inhabitant) -> tuple
         if draws.one() < config.occlusion:
             kind = OCCLUDERS[draws.pick(np.array(config.occluders))]
             skin = people.become(person.vector).skin
-            out.append(population.occluder(draws, kind, skin))
+            out.append(occluders.draw(draws, kind, skin))
     if person.glasses < config.glasses and not any("glasses" in o.kind for o in out):
         out.append(person.frame)
     return tuple(out)
