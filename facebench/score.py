@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facebench import files, metrics
+
+if TYPE_CHECKING:
+    from facebench.metrics._arrays import Value
 
 
 def score_files(
@@ -14,7 +18,7 @@ def score_files(
     targets: Path,
     convention: str | None = None,
     thresholds: Iterable[float] | None = None,
-) -> dict[str, float | list[float | None] | None]:
+) -> dict[str, Value]:
     """Scores an ``.npz`` of predictions against an ``.npz`` of targets, from any framework.
 
     The files are read without pickle, so nothing in them is run. `facebench.metrics.score` does

@@ -9,17 +9,24 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facebench.errors import FacebenchError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from facebench.metrics._arrays import Value
 
 #: Task name to the module that scores it. Such a module holds ``score``, ``CONVENTIONS``,
 #: ``METRICS`` and ``AXES``.
 TASKS: Mapping[str, str] = MappingProxyType(
     {
+        "action_unit_intensity": "facebench.metrics.action_unit_intensity",
+        "action_units": "facebench.metrics.action_units",
+        "expression": "facebench.metrics.expression",
         "landmarks": "facebench.metrics.landmarks",
+        "parsing": "facebench.metrics.parsing",
         "recognition": "facebench.metrics.recognition",
     }
 )
@@ -53,7 +60,7 @@ def score(
     thresholds: Iterable[float] | None = None,
     *,
     where: tuple[str, str] = ("predictions", "targets"),
-) -> dict[str, float | list[float | None] | None]:
+) -> dict[str, Value]:
     """Scores predictions against targets.
 
     Args:
@@ -61,14 +68,16 @@ def score(
         predictions: array name to array, as the task's module says.
         targets: likewise; arrays that the task does not read are left alone.
         convention: one of `conventions`; without it the task's plain one (``K-inter-ocular``,
-            ``pooled``).
+            ``pooled``, and ``fold-mean`` for action units with folds).
         thresholds: where curves are read; per cent for landmarks, false accept rates for
-            recognition. Without it the convention's usual ones.
+            recognition; the other tasks have none. Without it the convention's usual ones.
         where: what messages call `predictions` and `targets`, such as their files.
 
     Returns:
         Metric name to a finite number, or None where the metric has no value on this input;
-        lists only under ``*_per_*``. Landmark metrics are in per cent, all others fractions.
+        lists only under ``*_per_*`` (of rows under ``confusion_per_class``). Landmark metrics are
+        in per cent, errors of intensities in their unit, confusions are counts, all others
+        fractions.
 
     Raises:
         FacebenchError: an array is missing, of the wrong shape or type, empty, not finite, or
@@ -85,8 +94,8 @@ def score(
             Arrays(predictions, where[0]), Arrays(targets, where[1]), convention, thresholds
         )
     for name, value in found.items():
-        for number in value if isinstance(value, list) else [value]:
-            if number is not None and not math.isfinite(number):
+        for number in _numbers(value):
+            if not math.isfinite(number):
                 raise FacebenchError(
                     f"{where[0]}: metric {name!r} is {number}; expected a finite number: values "
                     "in the arrays are too large or too small for float64 arithmetic"
@@ -102,7 +111,8 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
         name: as `score` returns it: ``nme``, ``fr@10``, ``tar@far=1e-3``, ``eer_per_group``.
 
     Returns:
-        ``unit`` (``%`` or ``fraction``), ``higher_is_better`` (None for a spread or a check),
+        ``unit`` (``%``, ``fraction``, ``intensity``, ``intensity^2`` or ``count``),
+        ``higher_is_better`` (None for a spread, a check or a table),
         ``range`` [low, high or None] and ``meaning``, one line.
 
     Raises:
@@ -122,6 +132,14 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
         "range": list(limits),
         "meaning": meaning,
     }
+
+
+def _numbers(value: Value) -> Iterator[float]:
+    if isinstance(value, list):
+        for part in value:
+            yield from _numbers(part)
+    elif value is not None:
+        yield value
 
 
 def _module(task: str) -> ModuleType:

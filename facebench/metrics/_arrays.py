@@ -13,8 +13,8 @@ from facebench.errors import FacebenchError, UsageError, nearest
 
 BLOCK = 1 << 21  # elements that a chunked computation holds at once
 
-#: What a metric may be: a number, None (undefined on this input), or a list of these.
-Value = float | list[float | None] | None
+#: What a metric may be: a number, None (undefined on this input), a list of these, or a table.
+Value = float | list[Any] | None
 
 
 class Arrays:
@@ -102,6 +102,30 @@ class Arrays:
             raise self.fault(name, f"holds {array.dtype} other than 0 and 1", "true or false")
         return array.astype(bool)
 
+    def shares(
+        self, name: str, shape: Sequence[int | str], like: str = "", make: str = "a sigmoid"
+    ) -> np.ndarray:
+        """Probabilities as float64; up to 1e-6 outside [0, 1], as averaging leaves them, is let be.
+
+        Args:
+            name: the array.
+            shape: see `take`.
+            like: see `take`.
+            make: what turns logits into them, for the message.
+
+        Raises:
+            FacebenchError: as `numbers`; a number outside [0, 1], such as a logit.
+        """
+        array = self.numbers(name, shape, like)
+        low, high = float(array.min()), float(array.max())
+        if low < -1e-6 or high > 1 + 1e-6:
+            raise self.fault(
+                name,
+                f"holds {low if low < -1e-6 else high:.4g}",
+                f"probabilities in [0, 1] (of logits take {make} first)",
+            )
+        return array
+
     def integers(self, name: str, shape: Sequence[int | str], like: str = "") -> np.ndarray:
         """Whole numbers as int64.
 
@@ -139,6 +163,55 @@ def levels(
         if number not in chosen:
             chosen.append(number)
     return chosen
+
+
+def pick_convention(
+    task: str, convention: str | None, known: Sequence[str], thresholds: Iterable[float] | None
+) -> str:
+    """The convention of a task that reads no curve; the first one when none is asked for.
+
+    Raises:
+        UsageError: there is no such convention, or thresholds are given.
+    """
+    if thresholds is not None:
+        raise UsageError(f"{task} is scored without thresholds; leave them out")
+    if convention is None:
+        return known[0]
+    if convention not in known:
+        raise UsageError(f"{task} has no convention {convention!r}: {nearest(convention, known)}")
+    return convention
+
+
+def column_names(predictions: Arrays, targets: Arrays, name: str, columns: int) -> None:
+    """Checks the optional names of columns: as many as columns, each once, in one order.
+
+    Raises:
+        FacebenchError: another number of names, a name that stands twice, or predictions whose
+            columns are named in another order than those of the targets.
+    """
+    found = {}
+    for source in (predictions, targets):
+        if name in source:
+            names = source.take(name, (columns,), "one per column").astype(str).tolist()
+            for k, one in enumerate(names):
+                if one in names[:k]:
+                    raise source.fault(name, f"holds {one!r} twice", "each name once")
+            found[source.where] = names
+    if len(found) == 2:
+        ours, theirs = found.values()
+        for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            if a != b:
+                raise predictions.fault(
+                    name,
+                    f"calls column {k} {a!r}",
+                    f"{b!r}, as {targets.where}; put the columns in that order",
+                )
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that there are; None if there are none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def plain(value: float) -> str:

@@ -44,7 +44,11 @@ if TYPE_CHECKING:  # The table of names below, and `scores`, are used without st
     from flax import linen as nn
 
 BUILT_IN = {
+    "action_unit_intensity": "facebench.tasks.action_units:ActionUnitIntensity",
+    "action_units": "facebench.tasks.action_units:ActionUnits",
+    "expression": "facebench.tasks.expression:Expression",
     "landmarks": "facebench.tasks.landmarks:Landmarks",
+    "parsing": "facebench.tasks.parsing:Parsing",
     "recognition": "facebench.tasks.recognition:Recognition",
 }
 
@@ -56,14 +60,17 @@ class Spec:
     Attributes:
         size: side of the crop in pixels.
         points: number of landmarks K; 0 where there are none.
-        classes: number of training classes C (identities); 0 where there are none.
+        classes: number of classes C: training identities, expressions, or classes of the parse
+            mask with the background; 0 where there are none.
         axis_name: the mapped axis to average batch statistics over (under ``pmap``), or None.
+        action_units: FACS numbers of the action units that are labelled, in their order.
     """
 
     size: int
     points: int = 0
     classes: int = 0
     axis_name: str | None = None
+    action_units: tuple[int, ...] = ()
 
     def require(self, task: str, **least: int) -> None:
         """Refuses a spec whose fields are below what a task needs.

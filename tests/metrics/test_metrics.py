@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from facebench import metrics
-from facebench.errors import UsageError
+from facebench.errors import FacebenchError, UsageError
 
 
 def samples():
@@ -31,25 +31,48 @@ def samples():
     for convention in metrics.conventions("recognition"):
         predictions = {"embedding": embedding, "similarity": rng.normal(size=(3, 2))}
         yield "recognition", predictions, targets, convention
+    label = rng.integers(0, 4, 30)
+    arrays = {"probability": rng.dirichlet(np.ones(4), 30)}, {"label": label, "group": label % 2}
+    yield "expression", *arrays, "pooled"
+    there, fold = rng.integers(0, 2, (30, 3)), np.arange(30) % 3
+    for convention in metrics.conventions("action_units"):
+        arrays = {"probability": rng.random((30, 3))}, {"label": there, "fold": fold}
+        yield "action_units", *arrays, convention
+        arrays = (
+            {"intensity": rng.random((30, 3))},
+            {"intensity": rng.random((30, 3)), "fold": fold},
+        )
+        yield "action_unit_intensity", *arrays, convention
+    masks = rng.integers(0, 3, (2, 4, 5, 5))
+    yield "parsing", {"parse": masks[0]}, {"parse": masks[1]}, "pooled"
 
 
-@pytest.mark.parametrize("case", list(samples()), ids=lambda case: case[3])
+@pytest.mark.parametrize("case", list(samples()), ids=lambda case: f"{case[0]}-{case[3]}")
 def test_every_metric_that_is_returned_is_explained_and_in_its_range(case):
     task, predictions, targets, convention = case
     result = metrics.score(task, predictions, targets, convention)
     for name, value in result.items():
         info = metrics.metric_info(task, name)
         assert isinstance(value, list) == ("_per_" in name)
-        assert info["unit"] == ("%" if task == "landmarks" else "fraction")
+        unit = {
+            "landmarks": "%",
+            "action_unit_intensity": {"mae": "intensity", "mse": "intensity^2"}.get(name[:3]),
+            "expression": "count" if name.startswith("confusion") else None,
+        }.get(task)
+        assert info["unit"] == (unit or "fraction")
         assert info["higher_is_better"] in (True, False, None)
         low, high = info["range"]
-        for number in value if isinstance(value, list) else [value]:
+        for number in np.ravel(np.array(value, object)):
             assert type(number) is float
             assert low <= number <= (np.inf if high is None else high)
 
 
 def test_tasks_and_conventions_are_listed():
-    assert metrics.tasks() == ["landmarks", "recognition"]
+    assert metrics.tasks() == [
+        "action_unit_intensity", "action_units", "expression",
+        "landmarks", "parsing", "recognition",
+    ]  # fmt: skip
+    assert metrics.conventions("action_units") == ["pooled", "fold-mean"]
     assert {"68-inter-ocular", "98-inter-pupil", "19-box", "19-diagonal"} <= set(
         metrics.conventions("landmarks")
     )
@@ -70,6 +93,11 @@ def test_tasks_and_conventions_are_listed():
         ("recognition", "eer_per_group", False),
         ("recognition", "tpir@fpir=0.01", True),
         ("recognition", "accuracy_std", None),
+        ("expression", "macro_f1", True),
+        ("expression", "confusion_per_class", None),
+        ("action_unit_intensity", "icc_3_1_per_fold", True),
+        ("action_unit_intensity", "mae_per_au", False),
+        ("parsing", "iou_per_class", True),
     ],
 )
 def test_directions(task, name, better):
@@ -87,6 +115,9 @@ def test_directions(task, name, better):
         ("recognition", "tar@1e-3", "'tar@far=T'"),
         ("recognition", "rank", "'rank@T'"),
         ("recognition", "EER", "there are: .*eer"),
+        ("expression", "f1_per_au", "'f1'"),
+        ("action_units", "f1_per_class", "'f1'"),
+        ("parsing", "mean_iou", "'miou'"),
     ],
 )
 def test_a_mistyped_metric_gets_the_nearest(task, name, hint):
@@ -98,6 +129,15 @@ def test_a_mistyped_task_gets_the_nearest():
     for call in (metrics.conventions, lambda t: metrics.score(t, {}, {})):
         with pytest.raises(UsageError, match=r"no task is named 'landmark': .*'landmarks'"):
             call("landmark")
+
+
+def test_a_number_in_a_table_that_is_not_finite_is_refused(monkeypatch):
+    def score(*_):
+        return {"confusion_per_class": [[1.0, 0.0], [np.inf, 1.0]]}
+
+    monkeypatch.setattr("facebench.metrics.expression.score", score)
+    with pytest.raises(FacebenchError, match=r"metric 'confusion_per_class' is inf"):
+        metrics.score("expression", {}, {})
 
 
 def test_messages_name_the_files_they_are_told():

@@ -13,8 +13,20 @@ from facebench.tasks import Spec, Task
 from facebench.tasks.recognition import CosineClassifier
 
 SPECS = {
+    "action_unit_intensity": Spec(size=16, action_units=(1, 4, 12)),
+    "action_units": Spec(size=16, action_units=(1, 4, 12)),
+    "expression": Spec(size=16, classes=3),
     "landmarks": Spec(size=16, points=5),
+    "parsing": Spec(size=16, classes=3),
     "recognition": Spec(size=16, classes=3),
+}
+PREDICTIONS = {
+    "action_unit_intensity": {"intensity": (4, 3)},
+    "action_units": {"probability": (4, 3)},
+    "expression": {"probability": (4, 3)},
+    "landmarks": {"points": (4, 5, 2)},
+    "parsing": {"parse": (4, 16, 16)},
+    "recognition": {"embedding": (4, 128)},
 }
 BACKBONES = {
     "convnet": {"widths": (4,), "blocks": (1,)},
@@ -31,6 +43,12 @@ def batch_of(name, n, seed=0):
     if name == "landmarks":
         batch["points"] = rng.uniform(0, 15, (n, 5, 2)).astype(np.float32)
         batch["visible"] = (rng.uniform(size=(n, 5)) > 0.3).astype(np.float32)
+    elif name == "expression":
+        batch["expression"] = rng.integers(0, 3, n).astype(np.int32)
+    elif name == "parsing":
+        batch["parse"] = rng.integers(0, 3, (n, 16, 16)).astype(np.int32)
+    elif name.startswith("action_unit"):
+        batch["au"] = rng.uniform(0, 1, (n, 3)).astype(np.float32)
     else:
         batch["label"] = rng.integers(0, 3, n).astype(np.int32)
     return batch
@@ -52,7 +70,8 @@ def variables_of(net, seed=0):
 @pytest.mark.parametrize("backbone", sorted(models.BUILT_IN))
 @pytest.mark.parametrize("features", models.FEATURES)
 def test_shapes_of_every_task_on_every_backbone(name, backbone, features):
-    task = tasks.build(name, SPECS[name], {"features": features})
+    kwargs = {"features": features} if name != "parsing" else {}
+    task = tasks.build(name, SPECS[name], kwargs)
     net = task.module(models.build(backbone, BACKBONES[backbone]))
     outputs, variables = models.shapes(net, 16, batch=4)
     assert "backbone" in variables["params"]
@@ -66,9 +85,9 @@ def test_shapes_of_every_task_on_every_backbone(name, backbone, features):
     assert (loss.shape, loss.dtype) == ((4,), jnp.float32)
     assert scalars
     assert all((s.shape, s.dtype) == ((4,), jnp.float32) for s in scalars.values())
-    expected = {"landmarks": {"points": (4, 5, 2)}, "recognition": {"embedding": (4, 128)}}[name]
-    assert {k: v.shape for k, v in predictions.items()} == expected
-    assert all(v.dtype == jnp.float32 for v in predictions.values())
+    assert {k: v.shape for k, v in predictions.items()} == PREDICTIONS[name]
+    dtype = jnp.uint8 if name == "parsing" else jnp.float32
+    assert all(v.dtype == dtype for v in predictions.values())
 
 
 @pytest.mark.parametrize("name", sorted(tasks.BUILT_IN))
@@ -154,6 +173,10 @@ def test_bad_names_and_specs():
         tasks.build("landmark", Spec(size=8))
     with pytest.raises(FacebenchError, match=r"'landmarks': points is 0, expected at least 1"):
         tasks.build("landmarks", Spec(size=8))
+    with pytest.raises(FacebenchError, match=r"'action_units': the data labels no action units"):
+        tasks.build("action_units", Spec(size=8))
+    with pytest.raises(FacebenchError, match=r"'expression': classes is 0, expected at least 2"):
+        tasks.build("expression", Spec(size=8))
     with pytest.raises(FacebenchError, match=r"'recognition': classes is 1, expected at least 2"):
         tasks.build("recognition", Spec(size=8, classes=1))
     for kwargs in ({"features": "pool"}, {"loss": "wings"}, {"loss": "l1", "w": 1.0}, {"w": -1.0}):
@@ -181,6 +204,8 @@ def test_fields_are_what_the_loss_reads_and_predict_reads_no_label(name):
     task = tasks.build(name, SPECS[name])
     outputs = {
         "points": jnp.zeros((4, 5, 2)),
+        "logits": jnp.zeros((4, 16, 16, 3) if name == "parsing" else (4, 3)),
+        "intensity": jnp.zeros((4, 3)),
         "embedding": jnp.ones((4, 6)),
         "cosine": jnp.zeros((4, 3)),
     }

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/instrument.py`: worlds in memory, learners, tracks and knobs."""

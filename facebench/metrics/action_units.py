@@ -1,0 +1,170 @@
+"""Action units: is each of A facial actions there. F1 at 0.5, area under the ROC, accuracy.
+
+Predictions hold ``probability`` (n, A); targets hold ``label`` (n, A): 1 there, 0 not, -1 or 9
+unknown, and may hold ``fold`` (n,) and ``au_names`` (A,), which predictions may hold too and must
+then agree with. An unknown label leaves its one cell out. Over the known cells of an action unit,
+which is predicted where its probability is at least 0.5:
+
+* ``f1``: 2 TP / (2 TP + FP + FN), and 0 where it is neither there nor predicted, as in published
+  scorers.
+* ``auc``: the chance that an image with it scores above one without, ties counting half; None where
+  one of the two kinds is missing.
+* ``accuracy``: the share of right cells.
+
+``NAME_per_au`` holds an action unit's number, None where it has none (no known label). Conventions
+say what is averaged:
+
+* ``fold-mean``: within each fold the mean over action units, then the mean over folds, also as
+  ``NAME_per_fold``; an action unit's own number is its mean over folds. Needs ``fold``.
+* ``pooled``: all images at once, then the mean over action units; ``fold`` is not read.
+
+Without a convention it is ``fold-mean`` where the targets hold folds, else ``pooled``. The two
+differ by points of F1 for rare action units: say which. What has no value is left out of a mean.
+
+Sources: Jeni, Cohn and De la Torre 2013, "Facing imbalanced data: recommendations for the use of
+performance metrics"; Shao et al. 2021, "JAA-Net", section 5.1 (F1 of three folds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from facebench.metrics._arrays import Arrays, Value, column_names, mean_of, pick_convention
+from facebench.metrics._verification import area_under_roc, rank_pairs
+
+CONVENTIONS = ("pooled", "fold-mean")
+UNKNOWN = (-1, 9)
+
+#: Head of a metric's name to (unit, higher is better, range, meaning).
+METRICS: Mapping[str, tuple[str, bool, tuple[float, float | None], str]] = MappingProxyType(
+    {
+        "f1": ("fraction", True, (0, 1), "F1 at probability 0.5, mean over action units"),
+        "auc": ("fraction", True, (0, 1), "area under the ROC, mean over action units"),
+        "accuracy": ("fraction", True, (0, 1), "right at probability 0.5, mean over action units"),
+    }
+)
+AXES = ("au", "fold")
+
+#: One action unit's numbers from its known rows of predictions and targets.
+Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float | None]]
+
+
+def all_positive_f1(label: np.ndarray) -> list[float | None]:
+    """F1 of each action unit if it is always predicted: the floor that a table must name.
+
+    For a share p of positives it is 2 p / (1 + p).
+
+    Args:
+        label: (n, A) of 0, 1 and, for unknown, -1 or 9.
+
+    Returns:
+        One number in [0, 1] per action unit; None where no label is known.
+    """
+    label = np.asarray(label)
+    known, positive = ~np.isin(label, UNKNOWN), label == 1
+    share = [p[k].mean() if k.any() else None for p, k in zip(positive.T, known.T)]
+    return [None if p is None else float(2 * p / (1 + p)) for p in share]
+
+
+def score(
+    predictions: Arrays,
+    targets: Arrays,
+    convention: str | None = None,
+    thresholds: Iterable[float] | None = None,
+) -> dict[str, Value]:
+    """Scores probabilities of action units; see the module's text for arrays and names.
+
+    Args:
+        predictions: ``probability`` (n, A); optional ``au_names`` (A,).
+        targets: ``label`` (n, A); optional ``fold`` (n,), ``au_names`` (A,).
+        convention: a member of `CONVENTIONS`, or None.
+        thresholds: there are none: the probability is read at 0.5.
+
+    Raises:
+        FacebenchError: an array is missing, malformed, not finite or out of range.
+        UsageError: another convention, or thresholds.
+    """
+    label = targets.integers("label", ("n", "A"))
+    n, A = label.shape
+    odd = np.setdiff1d(label, (0, 1, *UNKNOWN))
+    if len(odd):
+        raise targets.fault("label", f"holds {odd[0]}", "1 there, 0 not there, -1 or 9 unknown")
+    known = ~np.isin(label, UNKNOWN)
+    if not known.any():
+        raise targets.fault("label", "holds no 0 or 1", "at least one known label")
+    like = f"as 'label' of {targets.where}"
+    probability = predictions.shares("probability", (n, A), like)
+    column_names(predictions, targets, "au_names", A)
+    parts = folds("action_units", targets, n, convention, thresholds)
+    return over_folds(_occurrence, probability, label, known, parts)
+
+
+def _occurrence(probability: np.ndarray, label: np.ndarray) -> dict[str, float | None]:
+    there, said = label == 1, probability >= 0.5
+    true_positive = np.count_nonzero(there & said)
+    either = np.count_nonzero(there) + np.count_nonzero(said)
+    return {
+        "f1": 2 * true_positive / either if either else 0.0,
+        "auc": area_under_roc(rank_pairs(probability, there)),
+        "accuracy": float(np.mean(there == said)),
+    }
+
+
+def folds(
+    task: str,
+    targets: Arrays,
+    n: int,
+    convention: str | None,
+    thresholds: Iterable[float] | None,
+) -> list[np.ndarray] | None:
+    """The rows of each fold, in the order of the fold numbers; None when all are pooled.
+
+    Raises:
+        FacebenchError: ``fold-mean`` is asked for without folds, or they are malformed.
+        UsageError: no such convention, or thresholds are given.
+    """
+    if convention is None and "fold" in targets:
+        convention = "fold-mean"
+    if pick_convention(task, convention, CONVENTIONS, thresholds) == "pooled":
+        return None
+    fold = targets.integers("fold", (n,), "one per row")
+    return [fold == name for name in np.unique(fold)]
+
+
+def over_folds(
+    scorer: Scorer,
+    predicted: np.ndarray,
+    true: np.ndarray,
+    known: np.ndarray,
+    parts: list[np.ndarray] | None,
+) -> dict[str, Value]:
+    """Each metric of `scorer` over action units, then over folds, and the numbers in between.
+
+    Args:
+        scorer: gives one action unit's metrics.
+        predicted: (n, A).
+        true: (n, A).
+        known: (n, A) bool, not all False; other cells are left out.
+        parts: the rows of each fold, or None for all rows at once.
+    """
+    tables = [
+        [
+            scorer(predicted[rows, a], true[rows, a]) if rows.any() else {}
+            for a, rows in ((a, within & known[:, a]) for a in range(known.shape[1]))
+        ]
+        for within in (parts or [np.ones(len(known), bool)])
+    ]
+    names = next(list(cell) for table in tables for cell in table if cell)
+    result: dict[str, Value] = {}
+    for name in names:
+        per_fold = [mean_of(cell.get(name) for cell in table) for table in tables]
+        result[name] = mean_of(per_fold)
+        result[f"{name}_per_au"] = [
+            mean_of(cell.get(name) for cell in column) for column in zip(*tables, strict=True)
+        ]
+        if parts is not None:
+            result[f"{name}_per_fold"] = per_fold
+    return result
