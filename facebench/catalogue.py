@@ -1,16 +1,18 @@
-"""What a workspace holds, and getting it ready: listing, preparing data, freezing protocols."""
+"""What a workspace holds, and getting it ready: lists, prepared data, protocols."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from facebench import files, metrics, models, probes, tasks
 from facebench import protocol as protocols
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.protocol import Protocol, edit, manifest, page
 from facebench.workspace import Workspace
 
 KINDS = ("datasets", "experiments", "models", "probes", "protocols", "tasks")
@@ -179,16 +181,23 @@ def verify(ws: Workspace, name: str, source_dir: Path | None) -> int:
 
 
 def freeze(ws: Workspace, protocol_id: str) -> int:
-    """Fills the nulls of a drafted protocol from its dataset, and writes its targets."""
+    """Fills the nulls of a drafted protocol from its dataset; writes its targets and manifest."""
     from facebench.data import source, targets
     from facebench.leaderboard import judge
 
     draft = protocols.load(ws, protocol_id, allow_draft=True)
+    protocols.check_cited(ws, protocol_id)
     if faults := judge.misfits(draft):
         raise FacebenchError(f"{protocols.path(ws, protocol_id)}: {'; '.join(faults)}")
-    wanted = draft.dataset
-    dataset = source.prepare(ws, wanted["name"], wanted["config"])
     path = protocols.path(ws, protocol_id)
+    name, config, version = (draft.dataset[part] for part in ("name", "config", "version"))
+    if source.prepared(ws, name, config, version):
+        dataset = source.open(ws, name, config, version)
+    elif (dataset := source.prepare(ws, name, config)).version != version:
+        raise FacebenchError(
+            f"{path}: dataset.version is {version!r}, but the builder of {name} makes "
+            f"{dataset.version!r}; name that version in the draft"
+        )
     value = files.read_json(path)
     if value["evaluation"].get("pairs") and not value["evaluation"].get("gallery"):
         units = dataset.split("test").units  # the gallery: the first sample of each unit
@@ -197,8 +206,52 @@ def freeze(ws: Workspace, protocol_id: str) -> int:
         )
         files.write_json(path, value)
         draft = protocols.load(ws, protocol_id, allow_draft=True)
-    frozen = protocols.freeze(ws, path, targets.facts(draft, dataset))
+    facts = targets.facts(draft, dataset)
+    frozen = protocols.freeze(ws, path, facts)
     targets.write(ws, frozen, dataset)
+    listed = manifest.write(ws, frozen, facts["keys"], facts["counts"])
     print(f"{frozen.id}: frozen, digest {frozen.digest}")
     print(f"targets: {ws.relative(ws.targets(frozen.id, frozen.public))}")
+    print(f"subsets: {ws.relative(listed)}")
+    return 0
+
+
+def _splits(ws: Workspace) -> edit.Splits:
+    """What the prepared data says of a draft's splits."""
+
+    def known(draft: Protocol) -> dict[str, Any] | None:
+        from facebench.data import source
+
+        wanted = draft.dataset
+        if not source.prepared(ws, wanted["name"], wanted["config"], wanted["version"]):
+            return None
+        return source.open(ws, wanted["name"], wanted["config"], wanted["version"]).facts["splits"]
+
+    return known
+
+
+def _drafted(ws: Workspace, draft: Protocol) -> None:
+    print(f"wrote the draft {ws.relative(protocols.path(ws, draft.id))}")
+    print(f"to be filled in: {', '.join(draft.holes)}")
+    print(f"next: look it over, then facebench protocol freeze {draft.id}")
+
+
+def new(ws: Workspace, source_id: str, protocol_id: str, changes: Sequence[str]) -> int:
+    """Drafts a protocol from another one."""
+    _drafted(ws, edit.new(ws, source_id, protocol_id, changes, _splits(ws)))
+    return 0
+
+
+def bump(ws: Workspace, protocol_id: str, changes: Sequence[str]) -> int:
+    """Drafts the next version of a protocol and prints what differs."""
+    draft, lines = edit.bump(ws, protocol_id, changes, _splits(ws))
+    print("\n".join(lines))
+    _drafted(ws, draft)
+    return 0
+
+
+def show(ws: Workspace, protocol_id: str, as_json: bool) -> int:
+    """Prints a protocol for people, or as JSON."""
+    facts = page.facts(ws, protocol_id)
+    print(json.dumps(facts, indent=2) if as_json else page.text(facts))
     return 0

@@ -131,13 +131,40 @@ def _data(values: Values, args: list[str]) -> int:
     return actions[what](_workspace(values), name, source)
 
 
+def _protocol_flags(values: Values, argv: Sequence[str]) -> None:
+    _common(values)
+    flags.DEFINE_string("from", None, "new: the protocol to start from.", values)
+    flags.DEFINE_string("id", None, "new: TASK/DATASET/REGIME@VERSION of the draft.", values)
+    flags.DEFINE_multi_string(
+        "set", [], "new, bump: FIELD=VALUE (JSON or text), FIELD= removes it; repeatable.", values
+    )
+    flags.DEFINE_bool("json", False, "show: print JSON.", values)
+
+
 def _protocol(values: Values, args: list[str]) -> int:
     from facebench import catalogue
 
-    what, name = _expect(args, 2, 2, VERBS["protocol"].usage)
-    if what != "freeze":
-        raise UsageError(f"no such command: protocol {what}; {nearest(what, ['freeze'])}")
-    return catalogue.freeze(_workspace(values), name)
+    usage, changes = VERBS["protocol"].usage, _value(values, "set")
+    what, *names = _expect(args, 1, 2, usage)
+    actions = {
+        "bump": lambda ws, name: catalogue.bump(ws, name, changes),
+        "freeze": catalogue.freeze,
+        "show": lambda ws, name: catalogue.show(ws, name, _value(values, "json")),
+    }
+    if what not in ("new", *actions):
+        raise UsageError(f"no such command: protocol {what}; {nearest(what, ['new', *actions])}")
+    if changes and what not in ("new", "bump"):
+        raise UsageError(f"--set belongs to protocol new and bump, not to {what}")
+    if what != "new":
+        if not names:
+            raise UsageError(f"protocol {what} needs a protocol's id; usage: facebench {usage}")
+        return actions[what](_workspace(values), names[0])
+    for flag in ("from", "id"):
+        if _value(values, flag) is None:
+            raise UsageError(f"protocol new needs --{flag}; usage: facebench {usage}")
+    if names:
+        raise UsageError(f"unexpected {names[0]!r}; usage: facebench {usage}")
+    return catalogue.new(_workspace(values), _value(values, "from"), _value(values, "id"), changes)
 
 
 # -- the judge ------------------------------------------------------------------------------------
@@ -348,9 +375,9 @@ VERBS: dict[str, Verb] = {
         _leaderboard,
     ),
     "protocol": Verb(
-        "fill in and freeze a drafted protocol",
-        "protocol freeze TASK/DATASET/REGIME@VERSION",
-        lambda values, argv: _common(values),
+        "show, draft, bump and freeze what is asked of entries",
+        "protocol show|bump|freeze ID [--json] [--set=FIELD=VALUE ..] | new --from=ID --id=ID [..]",
+        _protocol_flags,
         _protocol,
     ),
 }

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 
 from facebench import digest, files, metrics, protocol, schema
 from facebench.errors import FacebenchError, UsageError
+from facebench.protocol import rules
 from facebench.workspace import Workspace
 
 ID = "landmarks/synth/fractions@1"
 SHA = digest.of_bytes(b"x")
 OTHER = digest.of_bytes(b"y")
+FACT = {"n": 5, "keys": SHA, "content": SHA}
 
 
 def filled() -> dict:
@@ -186,6 +189,170 @@ def test_metrics_that_repeat_or_have_an_empty_range_are_refused(space):
         protocol.load(space, ID)
 
 
+def task_of(name: str, **fields) -> protocol.Protocol:
+    """The toy as a protocol of another task, unchecked."""
+    toy = protocol.parse(filled(), "a toy")
+    return dataclasses.replace(toy, id=f"{name}/synth/fractions@1", task=name, **fields)
+
+
+STRATA = {"field": "expression", "rule": "class"}
+CARVED = {"from": "train", "rule": "unit-hash", "fraction": 0.1, "digest": SHA}
+SHOTS = {"kind": "shots", "values": [1], "by": "sample", "budget": "iso-step"}
+WITHOUT_DEV = {name: {"n": 5, "keys": SHA, "content": SHA} for name in ("train", "test")}
+
+
+def more(**fields) -> dict:
+    """The toy with optional fields; ``metric`` is added to the first metric."""
+    value = filled()
+    value["metrics"][0] |= fields.pop("metric", {})
+    value["regimes"] |= fields.pop("regimes", {})
+    return value | fields
+
+
+def test_optional_fields_are_read_and_change_nothing_else(space):
+    tolerance = {"exact": 1e-9, "statistical": {"agreement": 0.99, "runs": 10}}
+    tuning = {"space": {"l2": "1e-6 to 1e2, log"}, "trials": 25, "select_on": "dev"}
+    value = more(
+        **{"splits": WITHOUT_DEV, "dev": CARVED, "head": "linear", "tuning": tuning},
+        **{"cluster": "unit", "tolerance": tolerance, "licence": "CC BY 4.0"},
+        preprocess={"crop": "box", "size": 64, "digest": OTHER},
+        metric={"chance": 20.0, "reference": 4.5},
+        reference_entry="convnet-s",
+        regimes={"strata": STRATA, "steps": "min(10 k, 100 N / 64)", "repeats": 2},
+    )
+    put(space, value)
+    of = protocol.load(space, ID)
+    assert (of.dev, of.head, of.tuning, of.cluster) == (CARVED, "linear", tuning, "unit")
+    assert (of.tolerance, of.licence, of.reference_entry) == (tolerance, "CC BY 4.0", "convnet-s")
+    # The pipeline is handed the crop alone.
+    assert (of.preprocess, of.crops) == ({"crop": "box", "size": 64}, OTHER)
+    assert [protocol.draw_of(of.regimes, seed) for seed in of.seeds] == [0, 0]
+    plain = protocol.parse(filled(), "a toy")
+    assert (plain.dev, plain.crops, plain.cluster, plain.holes) == (None, None, None, ())
+    assert plain.digest == digest.of_json(filled()) != of.digest
+
+
+def test_protocols_that_have_landed_are_read_as_before(repository):
+    """Their digests stand in records; no new field may be asked of them."""
+    ws = Workspace(root=repository, data=repository / "data")
+    cited = {
+        value["protocol"]["id"]: value["protocol"]["digest"]
+        for value in map(files.read_json, sorted(ws.records.glob("*/*/*/*/*.json")))
+    }
+    assert len(cited) >= 3
+    for name, sha in cited.items():
+        assert protocol.load(ws, name).digest == sha
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (more(regimes={"values": [0, 1]}), "0.0 labels are none; that is kind 'zero'"),
+        (more(regimes={"kind": "zero", "values": [0, 1]}), "has the one value 0"),
+        (more(regimes={"values": [-0.5, 1]}), "regimes.values"),
+        (more(regimes={"frames": {"count": 3}}), "regimes.frames: kind 'fraction' by 'sample'"),
+        (more(regimes={"by": "unit", "frames": {}}), "regimes.frames"),
+        (more(regimes={"by": "unit", "frames": {"count": 2, "fraction": 0.5}}), "regimes.frames"),
+        (more(regimes={"by": "unit", "frames": {"fraction": 1.5}}), "regimes.frames.fraction"),
+        (more(regimes={"strata": {"field": "a", "rule": "clas"}}), "did you mean 'class'"),
+        (more(regimes={"strata": STRATA | {"threshold": 0.5}}), "belongs to rule 'multilabel'"),
+        (more(regimes={"strata": STRATA | {"columns": [0]}}), "belongs to rule 'attribute'"),
+        (
+            more(regimes={"kind": "full", "values": [1.0], "strata": STRATA}),
+            "nothing that could be stratified",
+        ),
+        (
+            more(regimes=SHOTS | {"by": "unit", "strata": {"field": "au", "rule": "multilabel"}}),
+            "shots of every unit",
+        ),
+        (more(regimes={"repeats": 3}), "repeats is 3, but draw 0 has 2 seeds; .* 0 to 2"),
+        (more(seeds=[0, 1, 2], regimes={"repeats": 2}), "draw 1 has 1 seeds; .* 2 to 3"),
+        (more(selection="dev", splits=WITHOUT_DEV), "selection is 'dev', but there is no dev"),
+        (
+            more(
+                tuning={"space": {"lr": "1e-3"}, "trials": 1, "select_on": "dev"},
+                splits=WITHOUT_DEV,
+            ),
+            "tuning.select_on is 'dev', but there is no dev",
+        ),
+        (more(dev=CARVED), "has a split 'dev' already"),
+        (more(dev=CARVED | {"fraction": 1.0}), "dev.fraction"),
+        (more(dev=CARVED | {"from": "test"}), "dev.from"),
+        (more(metric={"reference": 4.0}), "has a reference and no chance"),
+        (more(metric={"chance": 4.0, "reference": 9.0}), "reference 9.0 is not better than chance"),
+        (more(metric={"chance": 4.0, "reference": 4.0}), "not better than chance"),
+        (more(metric={"chance": -1.0}), "chance -1.0 lies outside the range"),
+        (more(reference_entry="net"), "the primary metric has no 'reference'"),
+        (more(cluster="video"), "cluster"),
+        (more(tolerance={"exact": 1}), "tolerance.exact"),
+        (
+            more(tolerance={"exact": 0, "statistical": {"agreement": 0.9, "runs": 1}}),
+            r"tolerance\.statistical\.runs",
+        ),
+        (more(evaluation={"classes": ["a", "b"]}), "evaluation.classes means nothing to task"),
+        (more(evaluation={"au": [1]}), "evaluation.au means nothing to task 'landmarks'"),
+        (more(splits=WITHOUT_DEV | {"test": {**FACT, "used": 3}}), "every sample counts without"),
+        (more(preprocess={"crop": "box", "size": 64, "digest": "x"}), "preprocess.digest"),
+        (more(licence="a\nb"), "licence"),
+        (more(id="landmarks/../fractions@1"), "id"),
+        (more(id="landmarks/synth/..@1"), "id"),
+        (more(id="landmarks/synth/" + "a" * 120 + "@1"), "id"),
+        (more(seeds=list(range(1001))), "seeds"),
+    ],
+)
+def test_optional_fields_that_do_not_fit_together_are_refused(space, value, message):
+    put(space, value)
+    with pytest.raises(FacebenchError, match=message) as error:
+        protocol.load(space, ID)
+    assert f"{ID}.json" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        (task_of("action_units"), "evaluation.au is missing"),
+        (task_of("action_units", evaluation={"au": [1]}), "evaluation.threshold is missing"),
+        (task_of("action_units", evaluation={"au": [1], "threshold": 0.5}), None),
+        (task_of("action_unit_intensity", evaluation={"au": [1]}), None),
+        (task_of("expression"), None),
+        (
+            task_of("expression", evaluation={"classes": ["a", "b"]}),
+            "splits.test.used is missing",
+        ),
+        (
+            task_of(
+                "expression",
+                evaluation={"classes": ["a", "b"]},
+                splits=WITHOUT_DEV | {"test": {**FACT, "used": 6}},
+            ),
+            "splits.test.used: 6 of 5 samples",
+        ),
+        (task_of("expression", evaluation={"pairs": "all"}), "evaluation.pairs means nothing"),
+    ],
+)
+def test_evaluation_fits_the_task(of, message):
+    found = list(rules.faults(of))
+    assert any(message in fault for fault in found) if message else found == []
+
+
+def test_samples_that_are_left_out_are_not_predicted():
+    splits = WITHOUT_DEV | {"test": FACT | {"used": 3}}
+    of = task_of("expression", evaluation={"classes": ["a", "b"]}, splits=splits)
+    assert of.n == 3
+    assert dataclasses.replace(of, splits=WITHOUT_DEV | {"test": FACT | {"used": None}}).n == 5
+
+
+def test_a_file_of_absurd_size_is_not_read(space, monkeypatch):
+    path = put(space, filled())
+    monkeypatch.setattr(protocol, "MAX_FILE", path.stat().st_size)
+    protocol.load(space, ID)
+    monkeypatch.setattr(protocol, "MAX_FILE", path.stat().st_size - 1)
+    with pytest.raises(FacebenchError, match=r"bytes, a protocol has .* at most"):
+        protocol.load(space, ID)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", '{"a": NaN}', '{"a": 1, "a": 1}', '{"a": 1e999}', "[" * 5000, '{"a": "\\ud800"}'],
@@ -231,6 +398,21 @@ def test_a_draft_loads_only_when_asked_for(space):
     of = protocol.load(space, ID, allow_draft=True)
     assert not of.frozen
     assert of.subsets == {}
+
+
+@pytest.mark.parametrize(("field", "fact"), [("dev", "dev"), ("preprocess", "crops")])
+def test_freeze_fills_the_digests_of_dev_and_crops(space, field, fact):
+    value = draft() | {"splits": {name: dict.fromkeys(FACT) for name in WITHOUT_DEV}}
+    value |= {"dev": CARVED | {"digest": None}}
+    value["preprocess"] = {"crop": "box", "size": 64, "digest": None}
+    path = put(space, value)
+    facts = FACTS | {"dev": OTHER, "crops": OTHER}
+    with pytest.raises(FacebenchError, match=rf"a draft: {field}\.digest not filled in"):
+        protocol.freeze(space, path, facts | {fact: None})
+    protocol.freeze(space, path, facts)
+    assert files.read_json(path)[field]["digest"] == OTHER
+    with pytest.raises(FacebenchError, match=rf"{field}\.digest is frozen as .*"):
+        protocol.freeze(space, path, facts | {fact: SHA})
 
 
 FACTS = {

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facebench import digest, files
-from facebench.data import subsets
+from facebench.data import strata, subsets
 from facebench.data.source import Dataset, Split, field
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.protocol import Protocol, subset_key
 from facebench.workspace import Workspace
 
+CROPS = 64  # of the test split, that a protocol may hold the digest of
+
+
+def _places(values: Any) -> np.ndarray:
+    """Every value as its place among the sorted values: no name leaves the dataset."""
+    return np.unique(np.array(values), return_inverse=True)[1].astype(np.int32)
+
 
 def _units(split: Split) -> np.ndarray:
-    """Every sample's unit as its place among the sorted units: no name leaves the dataset."""
-    return np.unique(np.array(split.units), return_inverse=True)[1].astype(np.int32)
+    return _places(split.units)
 
 
 def pairs(protocol: Protocol, n: int) -> np.ndarray:
@@ -81,14 +88,118 @@ def _recognition(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     i, j = pairs(protocol, len(split)).T
     probes, listed = gallery(protocol, len(split))
     mated = np.isin(units[probes], units[listed])
-    return {
+    made = {
         "same": units[i] == units[j],
         "probe_identity": np.where(mated, units[probes], -1).astype(np.int32),
         "gallery_identity": units[listed],
     }
+    # Of every test sample: pair k is of samples pairs(...)[k], so it follows for pairs too.
+    return made | ({"unit": units} if protocol.cluster else {})
 
 
-_TASKS = {"landmarks": _landmarks, "recognition": _recognition}
+def _people(split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """`unit`, and `group` where the dataset has it, of some samples."""
+    made = {"unit": _places([split.units[i] for i in rows])}
+    if "group" in split.samples:
+        group = split.samples["group"][rows]
+        made["group"] = group if group.dtype.kind in "iu" else _places(group)
+    return made
+
+
+def _expression(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
+    rows = subsets.used(protocol, split)
+    _, lookup = subsets.classes(protocol, split)
+    return {"label": lookup[field(split, "expression")[rows]], **_people(split, rows)}
+
+
+def au_columns(protocol: Protocol, split: Split) -> list[int]:
+    """The columns of the field `au` that hold the action units of a protocol, in its order.
+
+    Which action unit a column holds is said by the dataset: its builder gives TFDS
+    ``metadata=tfds.core.MetadataDict(au=[1, 2, 4, ...])``. Where it does not, ``evaluation.au``
+    must name every column.
+
+    Raises:
+        FacebenchError: the dataset does not say it, and the numbers differ.
+        UsageError: the dataset has no such action unit.
+    """
+    wanted, columns = protocol.evaluation["au"], field(split, "au", [0]).shape[1]
+    where = f"protocol {protocol.id}: evaluation.au"
+    path = Path(split.folder) / "metadata.json"
+    known = files.read_json(path).get("au") if path.is_file() else None
+    if known is None:
+        if len(wanted) != columns:
+            raise FacebenchError(
+                f"{where} names {len(wanted)} action units, but the field 'au' of {split.label} "
+                f"has {columns} columns and does not say which; name all, or let its builder give "
+                "metadata=tfds.core.MetadataDict(au=[...])"
+            )
+        return list(range(columns))
+    if len(known) != columns:
+        raise FacebenchError(f"{path}: 'au' names {len(known)} of {columns} columns")
+    return [strata.known_column(known, au, where) for au in wanted]
+
+
+def _intensities(protocol: Protocol, split: Split) -> np.ndarray:
+    """(n, A) intensities; what is unknown is NaN or negative."""
+    values = field(split, "au")[:, au_columns(protocol, split)]
+    if values.dtype.kind != "f":
+        raise FacebenchError(
+            f"protocol {protocol.id}: field 'au' of {split.label} holds {values.dtype}, expected "
+            "intensities in [0, 1]"
+        )
+    if (high := values > 1).any():
+        i = int(np.argmax(high.any(axis=1)))
+        raise FacebenchError(
+            f"protocol {protocol.id}: field 'au' of {split.label}, key {split.keys[i]!r}: "
+            f"{values[i].max()}, expected intensities in [0, 1]"
+        )
+    return values
+
+
+def _action_units(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
+    values = _intensities(protocol, split)
+    # In the type of the field: the float32 nearest to 0.7 is not below a threshold of 0.7.
+    occurs = values >= np.asarray(protocol.evaluation["threshold"]).astype(values.dtype)
+    label = np.where(values >= 0, occurs, -1).astype(np.int8)
+    return {"label": label, **_people(split, np.arange(len(split)))}
+
+
+def _action_unit_intensity(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
+    values = _intensities(protocol, split)
+    if (unknown := ~(values >= 0)).any():
+        i = int(np.argmax(unknown.any(axis=1)))
+        raise FacebenchError(
+            f"protocol {protocol.id}: field 'au' of {split.label}, key {split.keys[i]!r}: an "
+            "unknown intensity cannot be scored; leave the sample or the action unit out"
+        )
+    return {"intensity": values, **_people(split, np.arange(len(split)))}
+
+
+def _parsing(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
+    field(split, "parse", [0])  # an unknown field is an error here, with the nearest names
+    masks = [split.record(i)["parse"] for i in range(len(split))]
+    if isinstance(masks[0], bytes):
+        from facebench.data import transforms
+
+        masks = [transforms.decode(mask, colour=False) for mask in masks]
+    masks = [np.asarray(mask).reshape(np.shape(mask)[:2]) for mask in masks]
+    if len(shapes := sorted({mask.shape for mask in masks})) > 1:
+        raise FacebenchError(
+            f"protocol {protocol.id}: the masks of {split.label} have different sizes: "
+            f"{shapes[0]} and {shapes[-1]}; expected one size"
+        )
+    return {"parse": np.stack(masks), **_people(split, np.arange(len(split)))}
+
+
+_TASKS = {
+    "action_unit_intensity": _action_unit_intensity,
+    "action_units": _action_units,
+    "expression": _expression,
+    "landmarks": _landmarks,
+    "parsing": _parsing,
+    "recognition": _recognition,
+}
 
 
 def build(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
@@ -96,8 +207,13 @@ def build(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
 
     Landmarks: `points` (n, K, 2) and `box` (n, 4) in pixels, `visible` (n, K) bool, `unit` (n,).
     Recognition: `same` (m,) of the protocol's pairs, `probe_identity` (p,), -1 without a mate in
-    the gallery, `gallery_identity` (g,). Units and identities are places in the sorted list of
-    the split's units.
+    the gallery, `gallery_identity` (g,); with a `cluster` in the protocol also `unit` (n,) of all
+    test samples. Expression: `label` (n,) int32, the class's place among those that count
+    (`subsets.classes`); samples of others are left out (`subsets.used`). Action units: `label`
+    (n, A) int8 of the units of ``evaluation.au``: 1 from ``evaluation.threshold`` on, -1 where the
+    intensity is NaN or negative. Their intensities: `intensity` (n, A) in [0, 1]. Parsing: `parse`
+    (n, H, W). These four have `unit` (n,), and `group` (n,) where the dataset has that field.
+    Units and identities are places in the sorted list of the units.
 
     Raises:
         UsageError: the task has no targets, or the dataset not the fields.
@@ -129,30 +245,80 @@ def write(ws: Workspace, protocol: Protocol, dataset: Dataset) -> str:
     return found
 
 
+def crops(protocol: Protocol, dataset: Dataset) -> str:
+    """The digest of the first 64 test images as a backbone sees them, uint8 [64, S, S, 3].
+
+    It notices another decoder, crop or interpolation before anything is trained.
+    """
+    from facebench.data import pipeline
+
+    test = dataset.split("test")
+    rows = subsets.used(protocol, test)[:CROPS]
+    with pipeline.predict_batches(
+        test, preprocess=protocol.preprocess, batch_size=len(rows), indices=rows, threads=0
+    ) as batches:
+        return digest.of_arrays({"image": next(batches)["image"]})
+
+
 def facts(protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
     """What a draft of a protocol takes over from its dataset when it is frozen.
 
     Returns:
-        the values of the protocol's fields `splits` (n, keys and content of each), `subsets`
-        (a digest per regime value and seed) and `targets`.
+        the values of the protocol's fields `splits` (n, keys, content and used of each),
+        `subsets` (a digest per regime value and seed), `targets`, `crops`, and with a dev that is
+        carved out of train its digest, `dev`; and for the manifest `keys` and `counts` of each
+        subset.
 
     Raises:
         FacebenchError: a subset cannot be drawn, or the targets cannot be built.
     """
-    train = dataset.split("train")
-    drawn = {}
+    train, splits = dataset.split("train"), {}
+    for name, known in dataset.facts["splits"].items():
+        splits[name] = {fact: known[fact] for fact in ("n", "keys", "content")}
+        if "used" in protocol.splits.get(name, {}):
+            splits[name]["used"] = len(subsets.used(protocol, dataset.split(name)))
+    keys, counts = {}, {}
     for value in protocol.regimes["values"]:
         for seed in protocol.seeds:
-            chosen = subsets.draw(
-                protocol.id, protocol.regimes, value, seed, train.keys, train.units
-            )
-            drawn[subset_key(value, seed)] = subsets.digest([train.keys[i] for i in chosen])
-    splits = dataset.facts["splits"]
-    return {
-        "splits": {s: {k: splits[s][k] for k in ("n", "keys", "content")} for s in splits},
-        "subsets": drawn,
+            rows = subsets.drawn(protocol, dataset, value, seed)
+            name = subset_key(value, seed)
+            keys[name] = [train.keys[i] for i in rows]
+            counts[name] = count(protocol, train, rows)
+    made = {
+        "splits": splits,
+        "subsets": {name: subsets.digest(chosen) for name, chosen in keys.items()},
         "targets": digest.of_arrays(build(protocol, dataset.split("test"))),
+        "crops": crops(protocol, dataset),
+        "keys": keys,
+        "counts": counts,
     }
+    if protocol.dev is not None:
+        _, held = subsets.carve(protocol, train)
+        made["dev"] = subsets.digest([train.keys[i] for i in held])
+    return made
+
+
+def count(protocol: Protocol, split: Split, rows: np.ndarray) -> dict[str, Any]:
+    """What a subset holds: `samples`, `units`, and `classes`: how many samples of each.
+
+    Classes are those of an expression protocol, or else its strata; of labels that may stand
+    together, how many samples have each.
+    """
+    classes: dict[str, int] = {}
+    rule = protocol.regimes.get("strata")
+    if protocol.task == "expression":
+        names, lookup = subsets.classes(protocol, split)
+        there = np.bincount(lookup[field(split, "expression")[rows]], minlength=len(names))
+        classes = dict(zip(names, there.tolist(), strict=True))
+    elif rule is not None and len(rows):
+        found = strata.of_split(split, rule, rows, protocol.evaluation.get("threshold"))
+        if isinstance(found, np.ndarray):
+            classes = {f"{rule['field']}[{i}]": int(n) for i, n in enumerate(found.sum(axis=0))}
+        else:
+            for stratum in found:
+                classes[str(stratum)] = classes.get(str(stratum), 0) + 1
+    units = len({split.units[i] for i in rows})
+    return {"samples": len(rows), "units": units, "classes": dict(sorted(classes.items()))}
 
 
 def check_dataset(protocol: Protocol, dataset: Dataset) -> None:
@@ -179,3 +345,12 @@ def check_dataset(protocol: Protocol, dataset: Dataset) -> None:
                     f"{dataset.name}` on the official release; if it differs again, the release "
                     "or the builder is not the one that the protocol was made on"
                 )
+    if protocol.crops is not None and (found := crops(protocol, dataset)) != protocol.crops:
+        import cv2
+
+        raise FacebenchError(
+            f"protocol {protocol.id}: preprocess: the first {CROPS} test crops are "
+            f"{digest.short(found)}, the protocol froze {digest.short(protocol.crops)}: the data "
+            f"is the same, so decoding or warping drifted (OpenCV is {cv2.__version__} here); "
+            "install the versions of requirements.lock"
+        )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from facebench import digest, files, protocol
-from facebench.data import source, subsets, targets
+from facebench import digest, files, metrics, protocol, workspace
+from facebench.data import source, subsets, targets, transforms
 from facebench.errors import FacebenchError, UsageError
 
 GALLERY = [4, 0, 2]
@@ -29,6 +30,10 @@ def draft(task, **changed):
         "evaluation": {"pairs": "all", "gallery": GALLERY} if task == "recognition" else {},
         "targets": None,
         "public": True,
+        "preprocess": {"crop": "box", "size": 16, "margin": 0.0},
+        "crops": None,
+        "dev": None,
+        "cluster": None,
     }
     return SimpleNamespace(**(fields | changed))
 
@@ -153,3 +158,250 @@ def test_names_of_subsets_are_the_protocols(tiny):
     asked = draft("landmarks", regimes={"kind": "shots", "values": [1, 2], "by": "unit"})
     expected = {protocol.subset_key(v, s) for v in (1, 2) for s in (0, 1)}
     assert set(targets.facts(asked, tiny)["subsets"]) == expected
+
+
+# ------------------------------------------- expressions, action units, masks, and a carved dev
+
+FACES = """
+import numpy as np
+import tensorflow_datasets as tfds
+
+NAMES = ["neutral", "happy", "sad", "fear"]
+AU = [1, 4, 12]
+
+
+class Faces(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=n) for n in ("named", "nameless")]
+    generated = True
+
+    def _info(self):
+        named = self.builder_config.name == "named"
+        features = {
+            "key": tfds.features.Text(),
+            "unit": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(12, 12, 3), encoding_format="png"),
+            "expression": tfds.features.ClassLabel(names=NAMES),
+            "au": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+            "parse": tfds.features.Tensor(shape=(12, 12), dtype=np.uint8),
+        }
+        if named:
+            features["group"] = tfds.features.Text()
+            features["parse"] = tfds.features.Image(shape=(12, 12, 1), encoding_format="png")
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(au=AU) if named else None,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(40, "t"), "test": self._generate_examples(12, "e")}
+
+    def _generate_examples(self, n, letter):
+        import cv2
+
+        for i in range(n):
+            rng = np.random.default_rng([n, i])
+            mask = rng.integers(0, 11, (12, 12), np.uint8)
+            image = rng.integers(0, 256, (12, 12, 3), np.uint8)
+            made = {
+                "key": f"{letter}{i:02d}",
+                "unit": f"{letter}-person {(7 * i) % 10}",
+                "image": cv2.imencode(".png", image)[1].tobytes(),
+                "expression": i % 4,
+                "au": np.float32([0.7, i / n, -1 if i == 1 else 0.2]),
+                "parse": mask,
+            }
+            if self.builder_config.name == "named":
+                made |= {"group": "old" if i % 3 else "new"}
+                made |= {"parse": cv2.imencode(".png", mask)[1].tobytes()}
+            yield i, made
+"""
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory):
+    """Both configs of a dataset with labels of every kind, prepared; not to be changed."""
+    root = tmp_path_factory.mktemp("faces")
+    (root / "WORKSPACE.md").write_text("a workspace of a test\n")
+    (root / "datasets/faces").mkdir(parents=True)
+    (root / "datasets/faces/faces_dataset_builder.py").write_text(FACES)
+    ws = workspace.find(root, data=root / "data")
+    return {name: source.prepare(ws, "faces", name) for name in ("named", "nameless")}
+
+
+def test_expressions_that_count(faces):
+    test = faces["named"].split("test")
+    every = draft("expression")
+    made = targets.build(every, test)
+    assert made.keys() == {"label", "unit", "group"}
+    assert made["label"].tolist() == [i % 4 for i in range(12)]
+    assert made["unit"].tolist() == [(7 * i) % 10 for i in range(12)]
+    assert made["group"].tolist() == [int(i % 3 > 0) for i in range(12)]  # new, old
+    assert subsets.classes(every, test)[0] == ["neutral", "happy", "sad", "fear"]
+
+    two = draft("expression", evaluation={"classes": ["fear", "happy"]})
+    kept = [i for i in range(12) if i % 4 in (1, 3)]
+    assert subsets.used(two, test).tolist() == kept
+    made = targets.build(two, test)
+    assert made["label"].tolist() == [{3: 0, 1: 1}[i % 4] for i in kept]  # in the protocol's order
+    assert made["group"].tolist() == [int(i % 3 > 0) for i in kept]
+    people = sorted({(7 * i) % 10 for i in kept})
+    assert made["unit"].tolist() == [people.index((7 * i) % 10) for i in kept]
+    assert "group" not in targets.build(every, faces["nameless"].split("test"))
+
+    wrong = draft("expression", evaluation={"classes": ["fear", "hapy"]})
+    with pytest.raises(UsageError, match=r"no class 'hapy': did you mean 'happy'"):
+        targets.build(wrong, test)
+
+
+def test_subsets_and_counts_are_of_the_classes_that_count(faces):
+    regimes = {
+        **{"kind": "shots", "values": [2, 5], "by": "sample"},
+        "strata": {"field": "expression", "rule": "class"},
+    }
+    asked = draft(
+        "expression",
+        dataset={"name": "faces", "config": "named", "version": "1.0.0"},
+        evaluation={"classes": ["fear", "happy"]},
+        regimes=regimes,
+        preprocess={"crop": "full", "size": 8},
+        splits={"train": {}, "test": {"used": None}},
+    )
+    facts = targets.facts(asked, faces["named"])
+    assert facts["splits"]["test"] == faces["named"].facts["splits"]["test"] | {"used": 6}
+    assert facts["splits"]["train"] == faces["named"].facts["splits"]["train"]
+    for name, keys in facts["keys"].items():
+        k = int(name.split("/")[0])
+        labels = [int(key[1:]) % 4 for key in keys]
+        assert sorted(labels) == [1] * k + [3] * k
+        assert facts["counts"][name]["classes"] == {"fear": k, "happy": k}
+        assert facts["counts"][name]["samples"] == 2 * k == len(keys)
+        assert facts["counts"][name]["units"] == len({7 * int(key[1:]) % 10 for key in keys})
+    # Other classes change nothing: the same draw from their samples alone.
+    train = faces["named"].split("train")
+    rows = [i for i in range(40) if i % 4 in (1, 3)]
+    alone = subsets.draw(
+        asked.id, regimes, 2, 1, [train.keys[i] for i in rows], ["u"] * 20, [i % 4 for i in rows]
+    )
+    assert sorted(train.keys[rows[i]] for i in alone) == sorted(facts["keys"]["2/1"])
+
+
+def test_action_units_by_their_numbers(faces):
+    test = faces["named"].split("test")
+    asked = draft("action_units", evaluation={"au": [12, 1], "threshold": 0.7})
+    made = targets.build(asked, test)
+    assert made["label"].dtype == np.int8
+    # 0.7 of a float32 is not below a threshold of 0.7; a negative intensity is unknown
+    assert made["label"].tolist() == [[-1 if i == 1 else 0, 1] for i in range(12)]
+    assert made["unit"].tolist() == [(7 * i) % 10 for i in range(12)]
+    half = targets.build(draft("action_units", evaluation={"au": [4], "threshold": 0.5}), test)
+    assert half["label"].tolist() == [[int(i / 12 >= 0.5)] for i in range(12)]
+    with pytest.raises(UsageError, match=r"evaluation\.au: no 5"):
+        targets.build(draft("action_units", evaluation={"au": [5], "threshold": 0.5}), test)
+
+
+def test_action_units_of_a_dataset_that_does_not_name_them(faces):
+    test = faces["nameless"].split("test")
+    all_three = draft("action_units", evaluation={"au": [9, 7, 5], "threshold": 0.5})
+    assert targets.build(all_three, test)["label"][0].tolist() == [1, 0, 0]
+    with pytest.raises(FacebenchError, match=r"names 1 action units.*3 columns.*MetadataDict"):
+        targets.build(draft("action_units", evaluation={"au": [1], "threshold": 0.5}), test)
+
+
+def test_intensities(faces):
+    test = faces["named"].split("test")
+    made = targets.build(draft("action_unit_intensity", evaluation={"au": [4, 1]}), test)
+    assert made["intensity"].dtype == np.float32
+    assert np.array_equal(made["intensity"], source.field(test, "au")[:, [1, 0]])
+    with pytest.raises(FacebenchError, match=r"key 'e01': an unknown intensity"):
+        targets.build(draft("action_unit_intensity", evaluation={"au": [12]}), test)
+
+
+@pytest.mark.parametrize("config", ["named", "nameless"])
+def test_masks_encoded_or_plain(faces, config):
+    made = targets.build(draft("parsing"), faces[config].split("test"))
+    expected = [
+        np.random.default_rng([12, i]).integers(0, 11, (12, 12), np.uint8) for i in range(12)
+    ]
+    assert made["parse"].dtype == np.uint8
+    assert np.array_equal(made["parse"], expected)
+    assert made["unit"].tolist() == [(7 * i) % 10 for i in range(12)]
+
+
+def test_recognition_has_units_where_the_protocol_clusters(tiny):
+    made = targets.build(draft("recognition", cluster="unit"), tiny.split("test"))
+    assert made["unit"].tolist() == [i % 3 for i in range(10)]
+    scores = np.random.default_rng(0)
+    predictions = {"score": scores.normal(size=45), "similarity": scores.normal(size=(7, 3))}
+    plain = {name: array for name, array in made.items() if name != "unit"}
+    assert metrics.score("recognition", predictions, made) == metrics.score(
+        "recognition", predictions, plain
+    )
+
+
+def test_dev_is_whole_units_that_nothing_is_drawn_from(faces):
+    carved = {"from": "train", "rule": "unit-hash", "fraction": 0.2, "digest": None}
+    asked = draft(
+        "expression",
+        dev=carved,
+        dataset={"name": "faces", "config": "named", "version": "1.0.0"},
+        preprocess={"crop": "full", "size": 8},
+    )
+    train = faces["named"].split("train")
+    people = sorted(
+        set(train.units),
+        key=lambda unit: hashlib.sha256(f"{asked.id}\ndev\n{unit}".encode()).hexdigest(),
+    )
+    expected = [i for i in range(40) if train.units[i] in people[:2]]
+    rest, held = subsets.carve(asked, train)
+    assert held.tolist() == expected
+    assert rest.tolist() == [i for i in range(40) if i not in expected]
+    facts = targets.facts(asked, faces["named"])
+    assert facts["dev"] == subsets.digest([train.keys[i] for i in expected])
+    assert not set(facts["keys"]["1.0/0"]) & {train.keys[i] for i in expected}
+    assert len(facts["keys"]["1.0/0"]) == 40 - len(expected)
+
+    frozen = draft("expression", dev=carved | {"digest": facts["dev"]})
+    assert subsets.dev(frozen, faces["named"]).tolist() == expected
+    frozen.dev["digest"] = "sha256:" + "0" * 64
+    with pytest.raises(FacebenchError, match=r"dev is .*the protocol froze 000000000000"):
+        subsets.dev(frozen, faces["named"])
+    asked.dev["fraction"] = 0.99
+    with pytest.raises(FacebenchError, match="takes all 10 units"):
+        subsets.carve(asked, train)
+    asked.dev = None
+    assert len(subsets.dev(asked, faces["named"])) == 0
+
+
+def test_repeats_share_a_draw(faces):
+    regimes = {"kind": "fraction", "values": [0.2], "by": "sample", "repeats": 2}
+    facts = targets.facts(
+        draft(
+            "expression",
+            **{"regimes": regimes, "seeds": [0, 1, 2, 3]},
+            preprocess={"crop": "full", "size": 8},
+        ),
+        faces["named"],
+    )
+    shas = facts["subsets"]
+    assert shas["0.2/0"] == shas["0.2/1"] != shas["0.2/2"] == shas["0.2/3"]
+
+
+def test_crops_that_drifted_are_named(tiny, monkeypatch):
+    facts = targets.facts(draft("landmarks"), tiny)
+    split, crops = tiny.split("test"), []
+    for i in range(10):
+        image = transforms.decode(split.record(i)["image"])
+        matrix = transforms.crop_matrix(
+            {"crop": "box", "size": 16}, *image.shape[:2], split.record(i)["box"]
+        )
+        crops.append(transforms.warp(image, None, matrix, 16)[0])
+    assert facts["crops"] == digest.of_arrays({"image": np.stack(crops)})
+
+    kept = {name: facts[name] for name in ("splits", "subsets", "targets", "crops")}
+    frozen = draft("landmarks", **kept)
+    targets.check_dataset(frozen, tiny)
+    decode = transforms.decode
+    monkeypatch.setattr(transforms, "decode", lambda data, colour=True: decode(data) // 2)
+    with pytest.raises(FacebenchError, match=r"the first 64 test crops .*drifted \(OpenCV"):
+        targets.check_dataset(frozen, tiny)

@@ -5,22 +5,44 @@ samples those are, the seeds, the metrics with their conventions, and how predic
 Its digest is of its JSON value, so the layout of the file does not matter; every trial and every
 record carries it. The file of ``task/dataset/regime@version`` is
 ``leaderboards/protocols/task/dataset/regime@version.json``.
+
+`rules` says how the fields fit together, `stored` how predictions are kept, `edit` drafts and
+bumps, `manifest` lists the subsets, `page` shows a protocol to people.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from facebench import digest, files, schema
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.protocol import rules
+from facebench.protocol.rules import draw_of, subset_key
+from facebench.protocol.stored import dequantise, quantise
 from facebench.workspace import Workspace
 
+__all__ = [
+    "ID",
+    "Protocol",
+    "check_cited",
+    "citing",
+    "dequantise",
+    "draw_of",
+    "freeze",
+    "load",
+    "names",
+    "parse",
+    "path",
+    "quantise",
+    "read",
+    "subset_key",
+]
+
+MAX_FILE = 64 << 20  # bytes; a protocol file that is larger is none
 ID = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9][a-z0-9._-]*){2}@[1-9][0-9]{0,5}")
 
 
@@ -33,13 +55,15 @@ class Protocol:
         title: a line for people.
         task: how predictions are scored, a name of `facebench.metrics.tasks`.
         dataset: ``name``, ``config``, ``version``.
-        splits: per split ``n``, ``keys`` and ``content`` (digests).
-        regimes: ``kind``, ``values`` (ascending), ``by``, ``budget``.
-        seeds: the seeds of every regime value.
+        splits: per split ``n``, ``keys`` and ``content`` (digests); ``used`` where
+            `evaluation` leaves samples out.
+        regimes: ``kind``, ``values`` (ascending), ``by``, ``budget``; optionally ``steps``,
+            ``strata``, ``frames``, ``repeats``.
+        seeds: the seeds of every regime value; `draw_of` says which draw a seed trains on.
         subsets: digest of the sorted keys of each subset, by `subset_key`.
         adaptation: ``frozen``, ``adapted`` or ``scratch``.
         selection: ``last-step`` or ``dev``.
-        preprocess: the crop that the backbone sees.
+        preprocess: the crop that the backbone sees: ``crop``, ``size``, ``margin``.
         evaluation: what is compared with what, for tasks that need it.
         convention: the named metric convention, or None for the task's default.
         metrics: dicts of ``name``, ``unit``, ``higher_is_better``, ``range``, ``primary``,
@@ -49,6 +73,16 @@ class Protocol:
         labels: ``public`` (committed) or ``gated`` (beside the data).
         note: free text.
         digest: of the whole file's value.
+        crops: digest of the first test crops, ``preprocess.digest`` of the file; None if the
+            protocol does not hold them.
+        dev: units taken out of train for selection: ``from``, ``rule``, ``fraction``, ``digest``.
+        head: what is put on the features.
+        tuning: ``space``, ``trials``, ``select_on``.
+        licence: of the labels.
+        cluster: what is independent in the test split, ``unit`` or ``sample``.
+        tolerance: ``exact`` and optionally ``statistical``.
+        reference_entry: whose scores are the ``reference`` of the metrics.
+        holes: the fields that freezing fills in and that are still null.
     """
 
     id: str
@@ -70,6 +104,15 @@ class Protocol:
     labels: str
     note: str
     digest: str
+    crops: str | None = None
+    dev: dict[str, Any] | None = None
+    head: str | None = None
+    tuning: dict[str, Any] | None = None
+    licence: str | None = None
+    cluster: str | None = None
+    tolerance: dict[str, Any] | None = None
+    reference_entry: str | None = None
+    holes: tuple[str, ...] = ()
 
     @property
     def primary(self) -> dict[str, Any]:
@@ -79,7 +122,7 @@ class Protocol:
     @property
     def frozen(self) -> bool:
         """Whether every digest is filled in; a draft is not frozen and cannot be run."""
-        return not any(_holes(dataclasses.asdict(self)))
+        return not self.holes
 
     @property
     def public(self) -> bool:
@@ -88,8 +131,9 @@ class Protocol:
 
     @property
     def n(self) -> int:
-        """How many samples the test split has."""
-        return self.splits["test"]["n"]
+        """How many samples of the test split are predicted and scored."""
+        test = self.splits["test"]
+        return test.get("used") or test["n"]
 
     def metric(self, name: str) -> dict[str, Any]:
         """The metric of a name.
@@ -106,11 +150,6 @@ class Protocol:
     def trials(self) -> list[tuple[int | float, int]]:
         """Every (regime value, seed) that is asked for, values ascending, then seeds."""
         return [(value, seed) for value in self.regimes["values"] for seed in self.seeds]
-
-
-def subset_key(value: int | float, seed: int) -> str:
-    """The name of a subset: ``"0.1/0"`` is the fraction 0.1 (a float) drawn with seed 0."""
-    return f"{value!r}/{seed}"
 
 
 def names(workspace: Workspace) -> list[str]:
@@ -149,12 +188,25 @@ def load(workspace: Workspace, protocol_id: str, allow_draft: bool = False) -> P
     where = path(workspace, protocol_id)
     if not where.is_file():
         raise UsageError(f"no protocol {protocol_id!r}: {nearest(protocol_id, names(workspace))}")
-    protocol = parse(files.read_json(where), where, allow_draft)
+    protocol = parse(read(where), where, allow_draft)
     if protocol.id != protocol_id:
         raise FacebenchError(
             f"{where}: id is {protocol.id!r}, but the path says {protocol_id!r}; make them the same"
         )
     return protocol
+
+
+def read(where: Path) -> Any:
+    """The JSON value of a protocol file, unchecked.
+
+    Raises:
+        FacebenchError: not strict JSON, or larger than any protocol.
+    """
+    with files.explained(where, "reading"):
+        size = where.stat().st_size
+    if size > MAX_FILE:
+        raise FacebenchError(f"{where}: {size} bytes, a protocol has {MAX_FILE} at most")
+    return files.read_json(where)
 
 
 def parse(value: dict[str, Any], where: Path | str, allow_draft: bool = False) -> Protocol:
@@ -178,10 +230,16 @@ def parse(value: dict[str, Any], where: Path | str, allow_draft: bool = False) -
     fields["regimes"] = value["regimes"] | {"values": [*map(number, value["regimes"]["values"])]}
     fields["seeds"] = [int(seed) for seed in value["seeds"]]
     fields["subsets"] = value["subsets"] or {}
-    protocol = Protocol(**fields, digest=digest.of_json(value))
-    for fault in _faults(protocol):
+    fields["preprocess"] = {k: v for k, v in value["preprocess"].items() if k != "digest"}
+    holes = tuple(rules.holes(value))
+    protocol = Protocol(
+        **fields,
+        digest=digest.of_json(value),
+        crops=value["preprocess"].get("digest"),
+        holes=holes,
+    )
+    for fault in rules.faults(protocol):
         raise FacebenchError(f"{where}: {fault}")
-    holes = list(_holes(value))
     if holes and not allow_draft:
         raise FacebenchError(
             f"{where}: a draft: {', '.join(holes[:4])}{' ...' if len(holes) > 4 else ''} not "
@@ -190,55 +248,31 @@ def parse(value: dict[str, Any], where: Path | str, allow_draft: bool = False) -
     return protocol
 
 
-def _faults(protocol: Protocol) -> Iterator[str]:
-    """What a schema cannot say: how the fields fit together."""
-    task = protocol.id.split("/")[0]
-    if protocol.task != task:
-        yield f"task is {protocol.task!r}, but the id begins with {task!r}"
-    primaries = [m["name"] for m in protocol.metrics if m["primary"]]
-    if len(primaries) != 1:
-        yield f"metrics: exactly one must be primary, found {primaries or 'none'}"
-    names = [m["name"] for m in protocol.metrics]
-    for name, items in (
-        ("metrics", names),
-        ("seeds", protocol.seeds),
-        ("regimes.values", protocol.regimes["values"]),
-    ):
-        if len(set(items)) != len(items):
-            yield f"{name}: {items} names something twice"
-    for metric in protocol.metrics:
-        low, high = metric["range"]
-        if low is not None and high is not None and low >= high:
-            yield f"metrics: {metric['name']} has the empty range {metric['range']}"
-    kind, values = protocol.regimes["kind"], protocol.regimes["values"]
-    if values != sorted(values):
-        yield f"regimes.values: {values} must ascend"
-    if kind == "full" and values != [1.0]:
-        yield f"regimes.values: kind 'full' has the one value 1.0, found {values}"
-    if kind == "fraction" and values[-1] > 1:
-        yield f"regimes.values: {values[-1]} is not a fraction of the labels"
-    expected = {subset_key(*trial) for trial in protocol.trials()}
-    if protocol.subsets and set(protocol.subsets) != expected:
-        wrong = sorted(expected ^ set(protocol.subsets))
-        yield f"subsets: expected one for each regime value and seed, differs at {wrong}"
-    gallery, n = protocol.evaluation.get("gallery", []), protocol.splits["test"]["n"]
-    if gallery and n is not None and (max(gallery) >= n or len(gallery) >= n):
-        yield f"evaluation.gallery: {max(gallery)} is beyond the {n} samples of test, or no probe"
-    for name, store in protocol.predictions.items():
-        if "scale" in store and not np.issubdtype(store["dtype"], np.integer):
-            yield f"predictions.{name}: a scale needs a whole-number type, not {store['dtype']}"
+def citing(workspace: Workspace, protocol_id: str) -> list[Path]:
+    """The record files that cite a protocol, sorted; they stand in the folder of its id."""
+    return sorted(workspace.records.glob(f"{protocol_id}/*/*.json"))
 
 
-def _holes(value: Mapping[str, Any]) -> Iterator[str]:
-    """The fields that freezing fills in and that are still null."""
-    for split, facts in value["splits"].items():
-        yield from (f"splits.{split}.{name}" for name, fact in facts.items() if fact is None)
-    if not value["subsets"]:
-        yield "subsets"
-    else:
-        yield from (f"subsets.{key}" for key, sha in value["subsets"].items() if sha is None)
-    if value["targets"] is None:
-        yield "targets"
+def check_cited(workspace: Workspace, protocol_id: str) -> None:
+    """Refuses a protocol file that is not the one its records were made under.
+
+    Raises:
+        FacebenchError: a record cites another digest; what to do.
+    """
+    where = path(workspace, protocol_id)
+    cited = citing(workspace, protocol_id)
+    if not cited:
+        return
+    found = digest.of_json(read(where))
+    for file in cited:
+        claimed = schema.read(file, "record")["protocol"]["digest"]
+        if claimed != found:
+            raise FacebenchError(
+                f"{where}: {len(cited)} records cite this protocol, and {workspace.relative(file)} "
+                f"was made under digest {digest.short(claimed)}, not {digest.short(found)}: a "
+                f"cited protocol is frozen; restore the file (git checkout), and make the changed "
+                f"one with: facebench protocol bump {protocol_id}"
+            )
 
 
 def freeze(workspace: Workspace, draft_path: Path, facts: Mapping[str, Any]) -> Protocol:
@@ -248,7 +282,8 @@ def freeze(workspace: Workspace, draft_path: Path, facts: Mapping[str, Any]) -> 
         workspace: where the protocol goes.
         draft_path: the draft; often already at its place in the workspace.
         facts: ``{"splits": {split: {"n", "keys", "content"}}, "subsets": {key: digest},
-            "targets": digest}``, as the data says them.
+            "targets": digest}``, and ``dev`` and ``crops`` (digests) where the draft has them,
+            as the data says them.
 
     Returns:
         The frozen protocol.
@@ -257,7 +292,7 @@ def freeze(workspace: Workspace, draft_path: Path, facts: Mapping[str, Any]) -> 
         FacebenchError: the draft is damaged, the facts contradict a value that is not null or
             leave one null, or another protocol stands at the place; nothing is written.
     """
-    value = files.read_json(draft_path)
+    value = read(draft_path)
     parse(value, draft_path, allow_draft=True)
     frozen = dict(value)
     frozen["splits"] = {
@@ -273,6 +308,11 @@ def freeze(workspace: Workspace, draft_path: Path, facts: Mapping[str, Any]) -> 
         for key, sha in ((value["subsets"] or {}) | dict(facts["subsets"])).items()
     }
     frozen["targets"] = _fill(draft_path, "targets", value["targets"], facts["targets"])
+    for name, fact in (("dev", "dev"), ("preprocess", "crops")):
+        part = value.get(name) or {}
+        if "digest" in part:
+            sha = _fill(draft_path, f"{name}.digest", part["digest"], facts.get(fact))
+            frozen[name] = part | {"digest": sha}
     protocol = parse(frozen, draft_path)
     place = path(workspace, protocol.id)
     if place.is_file() and place.resolve() != draft_path.resolve():
@@ -296,78 +336,3 @@ def _fill(where: Path, field: str, old: Any, new: Any) -> Any:
             "or make a new version of the protocol"
         )
     return old
-
-
-def quantise(protocol: Protocol, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turns predictions into what is stored and scored.
-
-    A whole-number type stores ``round(value * scale)`` (halves to even) and saturates at its
-    ends; a float type stores the value itself, saturated at its largest finite number.
-
-    Args:
-        protocol: its ``predictions`` say the type and scale of each array.
-        arrays: predicted arrays, row i for test sample (or pair) i.
-
-    Raises:
-        FacebenchError: an array is missing or unknown, or holds NaN or an infinity; the array
-            and the first such row are named.
-    """
-    _same_names(protocol, arrays, "predicted")
-    stored = {}
-    for name, store in protocol.predictions.items():
-        array = np.asarray(arrays[name])
-        if array.dtype.kind not in "biuf" or array.ndim == 0:
-            raise FacebenchError(
-                f"prediction {name!r}: found {array.dtype} of shape {array.shape}, "
-                "expected an array of numbers"
-            )
-        value = array.astype(np.float64)
-        if not np.isfinite(value).all():
-            first = tuple(np.argwhere(~np.isfinite(value))[0])
-            raise FacebenchError(
-                f"prediction {name!r}: row {first[0]} holds {value[first]}, expected finite "
-                "numbers; a model that predicts none has diverged"
-            )
-        dtype = np.dtype(store["dtype"])
-        if dtype.kind == "f":
-            limit = np.finfo(dtype)
-            stored[name] = np.clip(value, limit.min, limit.max).astype(dtype)
-        else:
-            scaled = np.rint(value * store.get("scale", 1))
-            limits = np.iinfo(dtype)
-            stored[name] = np.clip(scaled, limits.min, limits.max).astype(dtype)
-    return stored
-
-
-def dequantise(protocol: Protocol, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turns stored predictions back into float64 values, the ones that are scored.
-
-    Raises:
-        FacebenchError: an array is missing, unknown, of another type than the protocol says, or
-            not finite.
-    """
-    _same_names(protocol, stored, "stored")
-    values = {}
-    for name, store in protocol.predictions.items():
-        array = stored[name]
-        if array.dtype != np.dtype(store["dtype"]):
-            raise FacebenchError(
-                f"stored prediction {name!r}: found {array.dtype}, expected {store['dtype']} "
-                f"as {protocol.id} says"
-            )
-        if not np.isfinite(array).all():
-            raise FacebenchError(f"stored prediction {name!r} holds NaN or an infinity")
-        values[name] = array.astype(np.float64) / store.get("scale", 1)
-    return values
-
-
-def _same_names(protocol: Protocol, arrays: Mapping[str, np.ndarray], what: str) -> None:
-    expected = set(protocol.predictions)
-    for name in sorted(expected - set(arrays)):
-        raise FacebenchError(
-            f"{what} array {name!r} is missing: {protocol.id} stores {', '.join(sorted(expected))}"
-        )
-    for name in sorted(set(arrays) - expected):
-        raise FacebenchError(
-            f"{what} array {name!r} is not one of {protocol.id}: {nearest(name, expected)}"
-        )
