@@ -10,7 +10,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from facebench import files, models, plan, plugins, probes, schemes, tasks
 from facebench import protocol as protocols
 from facebench.config import Config
 from facebench.data import pipeline, source, subsets, targets, transforms
-from facebench.errors import UsageError
+from facebench.errors import FacebenchError, UsageError
 from facebench.leaderboard import judge, trial
 from facebench.protocol import Protocol
 from facebench.tasks import scores
@@ -49,6 +49,15 @@ class Experiment:
         targets.check_dataset(protocol, self.dataset)
         if not ws.targets(protocol.id, protocol.public).is_file():
             targets.write(ws, protocol, self.dataset)
+        for field, value, known in (
+            ("selection", protocol.selection, ("last-step",)),
+            ("regimes.kind", protocol.regimes["kind"], ("full", "fraction", "shots", "units")),
+        ):
+            if value not in known:
+                raise FacebenchError(
+                    f"protocol {protocol.id}: {field} is {value!r}, which a run does not do yet; "
+                    "its trials would not be what it asks for"
+                )
         if "probe" not in config.semantic:
             transforms.Augment.of(config.semantic["data"]["augment"])
 
@@ -101,7 +110,7 @@ class Experiment:
 
     def _comparisons(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is stored: embeddings become the scores that the protocol asks for, and vanish."""
-        if not self.protocol.evaluation:
+        if "pairs" not in self.protocol.evaluation:
             return dict(outputs)
         embedding = outputs["embedding"]
         probe, gallery = targets.gallery(self.protocol, len(embedding))
@@ -111,11 +120,34 @@ class Experiment:
         }
 
     def _spec(self, subset: np.ndarray, axis_name: str | None) -> tasks.Spec:
-        train = self.dataset.split("train")
+        train, evaluation = self.dataset.split("train"), self.protocol.evaluation
         reads = plugins.resolve(self.protocol.task, "task", tasks.BUILT_IN, self.ws.root).fields
-        points = source.field(train, "points", [0]).shape[1] if "points" in reads else 0
-        classes = len({train.units[i] for i in subset}) if "label" in reads else 0
-        return tasks.Spec(self.protocol.preprocess["size"], points, classes, axis_name)
+        classes = 0
+        if "label" in reads:
+            classes = len({train.units[i] for i in subset})
+        elif "expression" in reads:
+            classes = len(subsets.classes(self.protocol, train)[0])
+        elif "parse" in reads:
+            classes = len(schemes.PARSE)
+        return tasks.Spec(
+            size=self.protocol.preprocess["size"],
+            points=source.field(train, "points", [0]).shape[1] if "points" in reads else 0,
+            classes=classes,
+            axis_name=axis_name,
+            action_units=tuple(evaluation.get("au", ())),
+            occurs=evaluation.get("threshold", tasks.OCCURS),
+        )
+
+    def _given(self, fields: Sequence[str], subset: np.ndarray) -> dict[str, np.ndarray]:
+        """The labels of the subset that the protocol says how to read."""
+        train, given = self.dataset.split("train"), {}
+        if "expression" in fields:
+            places = subsets.classes(self.protocol, train)[1]
+            given["expression"] = places[source.field(train, "expression")[subset]]
+        if "au" in fields:
+            columns = targets.au_columns(self.protocol, train)
+            given["au"] = source.field(train, "au")[subset][:, columns]
+        return given
 
     def _batches(
         self,
@@ -136,6 +168,7 @@ class Experiment:
             preprocess=self.protocol.preprocess,
             augment=augment,
             flip_permutation=mirrored,
+            given=self._given(task.fields, subset),
             batch_size=size,
             seed=job.seed,
             start_step=start,
@@ -148,6 +181,7 @@ class Experiment:
             self.dataset.split("test"),
             preprocess=self.protocol.preprocess,
             batch_size=size,
+            indices=subsets.used(self.protocol, self.dataset.split("test")),
             threads=self.config.execution["threads"],
         )
 

@@ -249,3 +249,21 @@ EXPRESSIONS: tuple[str, ...] = (
     "anger",
     "contempt",
 )
+
+#: Classes of a parse mask (LaPa, HELEN, iBugMask); left is the image's left on a frontal face.
+PARSE: tuple[str, ...] = (
+    "background",
+    "skin",
+    "left brow",
+    "right brow",
+    "left eye",
+    "right eye",
+    "nose",
+    "upper lip",
+    "inner mouth",
+    "lower lip",
+    "hair",
+)
+
+#: The class in a mirror image of each class of `PARSE`.
+PARSE_FLIP: tuple[int, ...] = (0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10)

@@ -13,8 +13,7 @@ import numpy as np
 
 from facebench import metrics, synth
 from facebench.probes.closed_form import MeanShape
-from facebench.tasks import Spec, scores
-from facebench.tasks.action_units import OCCURS
+from facebench.tasks import OCCURS, Spec, scores
 
 from .learn import Network, Pixels, Predictions, logistic, probabilities, ridge
 from .worlds import Faces

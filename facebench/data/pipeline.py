@@ -9,15 +9,18 @@ before the sequence is divided over hosts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
+from facebench import schemes
 from facebench.data import transforms
 from facebench.data.source import Split, field
 from facebench.errors import FacebenchError, UsageError
+
+_MIRRORED = (*schemes.PARSE_FLIP, *range(len(schemes.PARSE_FLIP), 256))  # of a class of `parse`
 
 CACHE_BYTES = 1 << 29  # decoded images kept in memory, all workers of a pipeline together
 
@@ -92,7 +95,11 @@ class _Reader:
         record = self.split.record(index)
         try:
             sample = {"image": transforms.decode(record["image"])}
-            sample |= {name: record[name] for name in self.fields}
+            for name in self.fields:
+                value = record[name]
+                if isinstance(value, bytes):  # a map of labels, kept as an image
+                    value = transforms.decode(value, colour=False)
+                sample[name] = value
         except ValueError as error:
             raise _bad_sample(self.split, record["key"], error) from error
         size = sample["image"].nbytes
@@ -111,10 +118,12 @@ def _bad_sample(split: Split, key: str, error: Exception) -> FacebenchError:
     )
 
 
-def _check(split: Split, preprocess: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
+def _check(
+    split: Split, preprocess: Mapping[str, Any], fields: Sequence[str], given: Collection[str] = ()
+) -> list[str]:
     """Checks what a pipeline is asked for; the fields it has to read."""
     transforms.check_preprocess(preprocess)
-    needed = [name for name in fields if name != "label"]
+    needed = [name for name in fields if name not in given]
     if preprocess["crop"] == "box":
         needed.append("box")
     for name in needed:
@@ -137,7 +146,7 @@ def _train_sample(
     *,
     reader: _Reader,
     indices: np.ndarray,
-    labels: np.ndarray | None,
+    given: Mapping[str, np.ndarray],
     fields: tuple[str, ...],
     preprocess: Mapping[str, Any],
     augment: transforms.Augment,
@@ -156,12 +165,13 @@ def _train_sample(
         "index": np.int32(index),
     }
     for name in fields:
-        if name == "label":
-            assert labels is not None
-            made[name] = labels[position]
-            continue
-        value = points if name == "points" else np.asarray(sample[name])
-        assert value is not None
+        if name in given:
+            value = np.asarray(given[name][position])
+        elif name == "parse":
+            value = transforms.warp_labels(np.asarray(sample[name]), matrix, size)
+            value = np.asarray(_MIRRORED)[value] if mirrored else value
+        else:
+            value = np.asarray(points if name == "points" else sample[name])
         if name in ("points", "visible") and mirrored:
             value = value[flip_permutation]
         made[name] = value.astype(np.float32 if value.dtype.kind in "fb" else np.int32)
@@ -176,6 +186,7 @@ def train_batches(
     preprocess: Mapping[str, Any],
     augment: Mapping[str, Any] | None,
     flip_permutation: Sequence[int] | None = None,
+    given: Mapping[str, np.ndarray] | None = None,
     batch_size: int,
     seed: int,
     start_step: int = 0,
@@ -194,12 +205,14 @@ def train_batches(
         split: the training split.
         indices: of the samples that may be used, [n].
         fields: labels to give: names of the dataset's fields (`points` are moved with the image;
-            `points` and `visible` are permuted when it is mirrored), and `label`, the index of
-            the sample's unit among the sorted units of the subset.
+            `points` and `visible` are permuted when it is mirrored; `parse` too, with 255 where
+            the crop is outside of the image), and `label`, the index of the sample's unit among
+            the sorted units of the subset.
         preprocess: the protocol's crop.
         augment: see `transforms.Augment`; None for none.
         flip_permutation: point i of a mirror image is point ``flip_permutation[i]`` of the
             original; needed if images are mirrored and points are given.
+        given: labels that are not read from the dataset but stand here, row i for ``indices[i]``.
         batch_size: over all hosts.
         seed: of the trial.
         start_step: steps to leave out.
@@ -218,7 +231,11 @@ def train_batches(
         UsageError: an unknown field, crop or augmentation; a batch size that does not divide.
         FacebenchError: the subset is empty. When iterated: a sample cannot be read.
     """
-    needed = _check(split, preprocess, fields)
+    given = dict(given or {})
+    if "label" in fields:
+        units = np.array(split.units)[np.asarray(indices, np.int64)]
+        given.setdefault("label", np.unique(units, return_inverse=True)[1].astype(np.int32))
+    needed = _check(split, preprocess, fields, given)
     drawn = transforms.Augment.of(augment)
     indices = np.asarray(indices, np.int64)
     if not len(indices):
@@ -230,15 +247,11 @@ def train_batches(
         )
     if drawn.flip and {"points", "visible"} & set(fields) and flip_permutation is None:
         raise UsageError("augment.flip: mirrored points need the scheme's flip permutation")
-    labels = None
-    if "label" in fields:
-        units = np.array(split.units)[indices]
-        labels = np.unique(units, return_inverse=True)[1].astype(np.int32)
     make = functools.partial(
         _train_sample,
         reader=_Reader(split, needed, cache_bytes // max(workers, 1)),
         indices=indices,
-        labels=labels,
+        given=given,
         fields=tuple(fields),
         preprocess=dict(preprocess),
         augment=drawn,

@@ -186,6 +186,27 @@ def warp(
     return crop, None if points is None else apply(matrix, points)
 
 
+def warp_labels(labels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Moves a map of class numbers as `warp` moves its image: the nearest pixel's class.
+
+    Args:
+        labels: uint8 [H, W].
+        matrix: [2, 3], original to crop coordinates.
+        size: S, the crop's side in pixels.
+
+    Returns:
+        uint8 [S, S], 255 (unknown) where the crop is outside of the original.
+    """
+    return cv2.warpAffine(
+        labels,
+        invert(matrix),
+        (size, size),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=255,
+    )
+
+
 def _shrink(image: np.ndarray, factor: int) -> np.ndarray:
     """Means over `factor` x `factor` blocks; the last ones are filled by repeating the edge."""
     height, width = image.shape[:2]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facebench import schemes
 from facebench.synth.numeric import Array
 from facebench.synth.portrait import Parameters
 
-#: Classes of the parse mask, LaPa's order; left is the image's left on a frontal face.
-PARSE = (
-    "background", "skin", "left brow", "right brow", "left eye", "right eye", "nose",
-    "upper lip", "inner mouth", "lower lip", "hair",
-)  # fmt: skip
+PARSE = schemes.PARSE
 
 SELF_HIDDEN, OCCLUDER_HIDDEN = 1, 2  # bits of `Sample.hidden`
 

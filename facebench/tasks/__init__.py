@@ -53,6 +53,10 @@ BUILT_IN = {
 }
 
 
+#: FACS grade B: the intensity from which an action unit counts as there, where no protocol says it.
+OCCURS = 0.4
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """What the data and the run tell a task.
@@ -64,6 +68,7 @@ class Spec:
             mask with the background; 0 where there are none.
         axis_name: the mapped axis to average batch statistics over (under ``pmap``), or None.
         action_units: FACS numbers of the action units that are labelled, in their order.
+        occurs: intensity in [0, 1] from which an action unit counts as there.
     """
 
     size: int
@@ -71,6 +76,7 @@ class Spec:
     classes: int = 0
     axis_name: str | None = None
     action_units: tuple[int, ...] = ()
+    occurs: float = OCCURS
 
     def require(self, task: str, **least: int) -> None:
         """Refuses a spec whose fields are below what a task needs.

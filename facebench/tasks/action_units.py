@@ -2,8 +2,9 @@
 
 Both read ``au`` [B, A], the intensity of each action unit on a scale where the FACS grades A to E
 stand at 0.2, 0.4, 0.6, 0.8 and 1; a number outside [0, 1] (-1 and 9 are customary) is unknown.
-Occurrence means grade B or more, intensity >= 0.4: the rule by which DISFA's grades 0 to 5 are made
-binary (2 or more). Labels that are binary already read the same: 0, 1, and unknown.
+Occurrence means grade B or more, intensity >= 0.4 unless `Spec.occurs` says otherwise: the rule by
+which DISFA's grades 0 to 5 are made binary (2 or more). Labels that are binary already read the
+same: 0, 1, and unknown.
 """
 
 from __future__ import annotations
@@ -23,9 +24,6 @@ from facebench.tasks import Spec, Task
 from facebench.tasks.linear import LinearNet
 
 Array = jax.Array
-
-#: FACS grade B: what counts as there.
-OCCURS = 0.4
 
 
 class _ActionUnitTask(Task):
@@ -90,7 +88,7 @@ class ActionUnits(_ActionUnitTask):
     ) -> tuple[Array, dict[str, Array]]:
         """Binary cross-entropy, mean over the known action units; logs ``accuracy`` over them."""
         au, known = self._labels(batch)
-        there = au >= OCCURS
+        there = au >= self.spec.occurs
         right = ((outputs["logits"] >= 0) == there).astype(jnp.float32)
         loss = losses.binary_cross_entropy(outputs["logits"], there, known)
         return loss, {"accuracy": masked_mean(right, known.astype(jnp.float32))}

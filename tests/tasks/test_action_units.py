@@ -9,8 +9,7 @@ import pytest
 
 from facebench import metrics, models, tasks
 from facebench.errors import UsageError
-from facebench.tasks import Spec
-from facebench.tasks.action_units import OCCURS
+from facebench.tasks import OCCURS, Spec
 
 SPEC = Spec(size=8, action_units=(1, 4, 12, 25))
 
