@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facebench import protocol
 from facebench.errors import FacebenchError
-from facebench.leaderboard import judge, pages, record, reported
+from facebench.leaderboard import judge, pages, record, reported, retraction
 from facebench.protocol import Protocol
 from facebench.workspace import Workspace
 
@@ -39,6 +39,7 @@ def check(workspace: Workspace) -> Report:
     bundles = _records(workspace, protocols, report)
     _strays(workspace, protocols, bundles, report)
     report.problems += reported.faults(workspace)
+    _derived(workspace, protocols, report)
     _boards(workspace, report)
     return report
 
@@ -69,10 +70,14 @@ def _records(
 ) -> set[Path]:
     """Scores every record again; returns the bundles that belong to one."""
     bundles = set()
+    retracted = _retracted(workspace, report)
     for path in record.paths(workspace):
         try:
             value = record.read(workspace, path)
             bundles.add(record.bundle_place(workspace, value))
+            if value["record_id"] in retracted:
+                report.notices.append(f"{path}: not scored again: it is retracted")
+                continue
             if value["protocol"]["id"] in protocols and protocols[value["protocol"]["id"]] is None:
                 report.notices.append(f"{path}: not checked: its protocol is damaged")
                 continue
@@ -86,6 +91,15 @@ def _records(
     return bundles
 
 
+def _retracted(workspace: Workspace, report: Report) -> set[str]:
+    """The ids of the records that no longer count."""
+    try:
+        return set(retraction.load(workspace))
+    except FacebenchError as error:
+        report.problems.append(str(error))
+        return set()
+
+
 def _strays(
     workspace: Workspace,
     protocols: dict[str, Protocol | None],
@@ -96,15 +110,29 @@ def _strays(
     records = set(record.paths(workspace))
     known = {workspace.protocols / f"{name}.json" for name in protocol.names(workspace)}
     targets = {workspace.targets(name, True) for name in protocols}
+    retractions = set(retraction.folder(workspace).glob("*.json"))
     for folder, mine, what in (
         (workspace.protocols, known, "is not at TASK/DATASET/REGIME@V.json"),
         (workspace.records, records, "is not at PROTOCOL/ENTRY/DIGEST.json"),
         (workspace.predictions, bundles, "belongs to no record"),
         (workspace.leaderboards / "targets", targets, "belongs to no protocol"),
+        (retraction.folder(workspace), retractions, "is not at RECORD.json"),
     ):
         for path in sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink()):
             if path not in mine:
                 report.problems.append(f"{path}: {what}; remove it")
+
+
+def _derived(workspace: Workspace, protocols: dict[str, Protocol | None], report: Report) -> None:
+    """Computes what the build believes: intervals, comparisons, verdicts."""
+    for name, of in protocols.items():
+        if of is None:
+            continue
+        try:
+            report.problems += pages.derived_differences(workspace, name)
+        except FacebenchError as error:
+            if str(error) not in report.problems:
+                report.problems.append(str(error))
 
 
 def _boards(workspace: Workspace, report: Report) -> None:

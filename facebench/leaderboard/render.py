@@ -1,4 +1,4 @@
-"""Boards as text: Markdown that reads well raw and rendered, and a table for the terminal.
+"""A board as Markdown that reads well raw and rendered.
 
 Pure functions of a `Board`; no clock, no locale, no set is printed.
 """
@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from facebench.leaderboard.board import Board, Cell, Row
-from facebench.protocol import Protocol
+from facebench.leaderboard import curve
+from facebench.leaderboard.board import FEW_UNITS, Board, Comparison
+from facebench.leaderboard.pieces import (
+    GENERATED,
+    better,
+    cells_of,
+    column,
+    count,
+    interval,
+    metric_name,
+    normalised,
+    number,
+    p_value,
+    plain,
+    plural,
+    rank,
+    regime,
+    table,
+)
 
-GENERATED = "<!-- Written by `facebench leaderboard build`. Edits are lost. -->"
-WIDTH = 100  # columns of the terminal table
 SPLITS = {"train": 0, "test": 2}  # others stand between them
 BUDGETS = {
     "iso-step": "the same number of steps at every value",
@@ -27,168 +41,182 @@ ADAPTATIONS = {
 SELECTIONS = {"last-step": "the last step is scored", "dev": "the step is chosen on dev"}
 
 
-# -- pieces ---------------------------------------------------------------------------------------
-
-
-def number(value: float, decimals: int) -> str:
-    """A number with fixed decimals; no negative zero."""
-    text = f"{value:.{decimals}f}"
-    return text.lstrip("-") if not text.strip("-0.") else text
-
-
-def regime(protocol: Protocol, value: int | float) -> str:
-    """A regime value for people: ``10 % of labels``, ``5 shots``, ``20 units``."""
-    kind = protocol.regimes["kind"]
-    if kind == "full":
-        return "all labels"
-    if kind == "fraction":
-        return f"{100 * value:.10g} % of labels"
-    noun = {"shots": "shot", "units": "unit"}[kind]
-    return f"{value} {noun}" + ("" if value == 1 else "s")
-
-
-def metric_name(metric: dict[str, Any]) -> str:
-    """A metric with its unit and the direction that is better: ``nme (%) ↓``."""
-    unit = f" ({metric['unit']})" if metric["unit"] else ""
-    return f"{metric['name']}{unit} {'↑' if metric['higher_is_better'] else '↓'}"
-
-
-def rank(row: Row) -> str:
-    """A rank; ties are marked: ``=2``."""
-    return "–" if row.rank is None else f"={row.rank}" if row.tied else str(row.rank)
-
-
-def column(
-    protocol: Protocol, metric: dict[str, Any], value: Any, rows: Sequence[Row]
-) -> list[str]:
-    """The cells of one metric at one regime value, aligned at their ``±``."""
-    cells = [row.cells.get((metric["name"], value)) for row in rows]
-    parts = [_parts(cell, metric["decimals"]) for cell in cells]
-    left = max((len(mean) for mean, half, _ in parts if half), default=0)
-    right = max((len(half) for _, half, _ in parts), default=0)
-    return [
-        (f"{mean:>{left}} ± {half:>{right}}" if half else mean) + _missing(protocol, cell) + remark
-        for cell, (mean, half, remark) in zip(cells, parts, strict=True)
-    ]
-
-
-def _parts(cell: Cell | None, decimals: int) -> tuple[str, str, str]:
-    if cell is None:
-        return "–", "", ""
-    of = f"{cell.diverged} of {len(cell.values)} diverged" if cell.diverged else ""
-    if not math.isfinite(cell.mean):
-        return of, "", ""
-    half = cell.half_width
-    return (
-        number(cell.mean, decimals),
-        "" if half is None else number(half, decimals),
-        f" ({of})" if of else "",
-    )
-
-
-def _missing(protocol: Protocol, cell: Cell | None) -> str:
-    if cell is None or len(cell.values) == len(protocol.seeds):
-        return ""
-    return f" ({len(cell.values)} of {len(protocol.seeds)} seeds)"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int]) -> str:
-    """A Markdown table whose columns are aligned in the source as well.
-
-    Args:
-        header: the names of the columns.
-        rows: the cells.
-        right: the positions of the columns that are aligned on the right.
-    """
-    lines = [list(header), *map(list, rows)]
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(header))]
-    flush = set(right)
-    ruler = ["-" * (w - 1) + ":" if i in flush else "-" * w for i, w in enumerate(widths)]
-    padded = [
-        [c.rjust(w) if i in flush else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))]
-        for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], ruler, *padded[1:]]) + "\n"
-
-
-# -- a board --------------------------------------------------------------------------------------
-
-
 def board(of: Board) -> str:
     """The Markdown page of a protocol."""
     protocol = of.protocol
     up = "../" * (protocol.id.count("/") + 1)
     values = protocol.regimes["values"]
     primary = protocol.primary
+    links = " · ".join(
+        f"[{kind}]({up}exports/{protocol.id}.{ending})"
+        for kind, ending in (("CSV", "csv"), ("LaTeX", "tex"), ("JSON", "json"))
+    )
     parts = [
         GENERATED,
         f"# {protocol.title}",
-        f"`{protocol.id}` · [protocol]({up}protocols/{protocol.id}.json) · "
+        f"`{protocol.id}` · [protocol]({up}protocols/{protocol.id}.json) · {links} · "
         f"[all boards]({up}README.md)",
-        f"**{metric_name(primary)}**, {_better(primary)}; mean ± half the 95 % interval over "
-        f"{_count(len(protocol.seeds), 'seed')}. Ranked at {regime(protocol, values[-1])}.",
-        _ranking(of, up) if of.ranked else "No record yet.",
     ]
-    if of.unranked:
-        parts += ["## Not ranked", _unranked(of, up)]
+    if of.later:
+        name = of.later.rsplit("/", 1)[1]
+        parts.append(
+            f"**Superseded** by [{of.later}]({name}.md). Its records stay as they are; new "
+            "entries belong there."
+        )
+    parts.append(
+        f"**{metric_name(primary)}**, {better(primary)}; mean ± half the 95 % interval over "
+        f"{count(len(protocol.seeds), 'seed')}. Ranked at {regime(protocol, values[-1])}."
+    )
+    if of.ranked:
+        parts += [_ranking(of, up), _legend(of)]
+    else:
+        parts.append("No record yet." if of.derived is None else "No complete record yet.")
+    if len(of.ranked) > 1:
+        parts += ["## Compared", _compared(of)]
+    parts += _apart(of, up)
     rest = [m for m in protocol.metrics if not m["primary"]]
     if rest and of.ranked:
         parts.append("## The other metrics")
         for metric in rest:
-            parts.append(f"**{metric_name(metric)}**, {_better(metric)}")
+            parts.append(f"**{metric_name(metric)}**, {better(metric)}")
             columns = [column(protocol, metric, v, of.ranked) for v in values]
             entries = [row.entry for row in of.ranked]
             header = ["entry", *(regime(protocol, v) for v in values)]
-            parts.append(table(header, zip(entries, *columns), range(1, len(header))).rstrip())
-    parts += ["## What this is", _caption(protocol), "## Compute it again", _recipe(of)]
+            parts.append(table(header, zip(entries, *columns), range(1, len(header))))
+    parts += ["## What this is", _caption(of), "## Compute it again", _recipe(of)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def _ranking(of: Board, up: str) -> str:
     protocol, rows = of.protocol, of.ranked
-    values = protocol.regimes["values"]
-    columns = [
-        [rank(row) for row in rows],
-        [row.entry for row in rows],
-        [row.kind for row in rows],
-        *(column(protocol, protocol.primary, value, rows) for value in values),
-        [f"{row.parameters:,}" for row in rows],
-        [row.trust for row in rows],
-        [_link(row, up) for row in rows],
+    values, decimals = protocol.regimes["values"], protocol.primary["decimals"]
+    shown: list[tuple[str, bool, Iterable[str]]] = [
+        ("rank", True, [rank(row) for row in rows]),
+        ("group", False, [row.group for row in rows]),
+        ("entry", False, [f"**{row.entry}**" if row.top else row.entry for row in rows]),
+        ("kind", False, [row.kind for row in rows]),
     ]
-    names = [regime(protocol, value) for value in values]
-    header = ["rank", "entry", "kind", *names, "parameters", "trust", "record"]
-    return table(header, zip(*columns), [0, *range(3, 4 + len(values))])
+    for value in values:
+        cells = column(protocol, protocol.primary, value, rows)
+        shown.append((regime(protocol, value), True, cells))
+    if of.units:
+        cells = [interval(row.sampling, decimals) for row in rows]
+        shown.append(("test sampling", True, cells))
+    if len(values) > 1:
+        shown.append(("curve", True, cells_of([row.area for row in rows], decimals)))
+    for title, found in normalised(of):
+        shown.append((title, True, ["–" if x is None else number(x, 3) for x in found]))
+    shown += [
+        ("parameters", True, [f"{row.parameters:,}" for row in rows]),
+        ("trust", False, [row.trust for row in rows]),
+        ("record", False, [_links(row.records, up) for row in rows]),
+    ]
+    right = [i for i, (_, flush, _) in enumerate(shown) if flush]
+    return table([name for name, _, _ in shown], zip(*(cells for _, _, cells in shown)), right)
 
 
-def _unranked(of: Board, up: str) -> str:
-    protocol, rows = of.protocol, of.unranked
-    values = protocol.regimes["values"]
-    columns = [column(protocol, protocol.primary, value, rows) for value in values]
-    header = ["entry", *(regime(protocol, v) for v in values), "why it is not ranked", "record"]
-    lines = zip(
-        [row.entry for row in rows],
-        *columns,
-        [row.fault or "" for row in rows],
-        [_link(row, up) for row in rows],
+def _legend(of: Board) -> str:
+    primary = of.protocol.primary["name"]
+    lines = [
+        "**Bold**: the top group: no entry is told apart as better. **rank**: the ranks an entry "
+        "may have. **group**: entries that share a letter are not told apart."
+    ]
+    if of.units:
+        lines.append(
+            f"**test sampling**: 95 % interval of {primary} over other test "
+            f"{plural(of.unit or 'unit')} than these {of.units:,}, for the models as trained."
+            + (
+                f" {of.units} are few: such an interval covers less than it says."
+                if of.units < FEW_UNITS
+                else ""
+            )
+        )
+    if len(of.protocol.regimes["values"]) > 1:
+        lines.append(f"**curve**: the mean height of {primary} over the logarithm of the labels.")
+    return " ".join(lines)
+
+
+def _compared(of: Board) -> str:
+    decimals = of.protocol.primary["decimals"]
+    header = ["entry", "less the first", "95 % interval", "p", "", "less the one above"]
+    header += ["95 % interval", "p", ""]
+    lines = []
+    for row in of.ranked[1:]:
+        line = [row.entry]
+        for pair in (row.first, row.above):
+            line += _pair(pair, decimals)
+        lines.append(line)
+    note = (
+        f"Differences of {of.protocol.primary['name']} at the largest regime value, paired by "
+        "seed" + (f" and by test {of.unit}" if of.units else "") + ". The interval is of the pair "
+        f"alone; p is corrected by Holm over the {count(math.comb(len(of.ranked), 2), 'pair')} of "
+        "this board."
     )
-    return table(header, lines, range(1, 1 + len(values)))
+    return note + "\n\n" + table(header, lines, [1, 2, 3, 5, 6, 7])
 
 
-def _link(row: Row, up: str) -> str:
-    name = row.record.rsplit("/", 1)[1].removesuffix(".json")
-    return f"[{name}]({up}{row.record.removeprefix('leaderboards/')})"
+def _pair(pair: Comparison | None, decimals: int) -> list[str]:
+    if pair is None:
+        return ["–"] * 3 + [""]
+    estimate = "–" if pair.estimate is None else number(pair.estimate, decimals)
+    ends = interval((pair.low, pair.high), decimals)
+    return [estimate, ends, p_value(pair.adjusted), "tie" if pair.tie else "differs"]
 
 
-def _better(metric: dict[str, Any]) -> str:
-    return f"{'higher' if metric['higher_is_better'] else 'lower'} is better"
+def _apart(of: Board, up: str) -> list[str]:
+    """The blocks of what is not ranked."""
+    protocol, primary = of.protocol, of.protocol.primary
+    values = protocol.regimes["values"]
+    asked = len(protocol.trials())
+    names = [regime(protocol, v) for v in values]
+    parts = []
+    for title, rows, extra in (
+        ("## Incomplete", of.incomplete, True),
+        ("## Not ranked", of.unranked, False),
+    ):
+        if not rows:
+            continue
+        columns = [column(protocol, primary, value, rows) for value in values]
+        header = ["entry", *names, "why it is not ranked", "record"]
+        why = [row.fault or "" for row in rows]
+        if extra:
+            header.insert(1, "trials")
+            columns.insert(0, [f"{asked - len(row.missing)}/{asked}" for row in rows])
+            header[-2] = "what is missing"
+            why = [text.removeprefix("missing ") for text in why]
+        links = [_links(row.records, up) for row in rows]
+        lines = zip([row.entry for row in rows], *columns, why, links)
+        parts += [title, table(header, lines, range(1, len(header) - 2))]
+        if extra:
+            parts.append("Shown as they are: not ranked, not averaged, nothing filled in.")
+    if of.retracted:
+        lines = zip(
+            [f"~~{row.entry}~~" for row in of.retracted],
+            [
+                f"~~{cells_of([row.cell], primary['decimals'])[0]}~~ at "
+                f"{regime(protocol, row.value)}"
+                for row in of.retracted
+            ],
+            [row.reason for row in of.retracted],
+            [plain(row.note) for row in of.retracted],
+            [plain(row.by) for row in of.retracted],
+            [_links([row.record], up) for row in of.retracted],
+        )
+        header = ["entry", metric_name(primary), "reason", "what happened", "by", "record"]
+        parts += ["## Retracted", table(header, lines, [])]
+    return parts
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def _links(records: Sequence[str], up: str) -> str:
+    return " ".join(
+        f"[{path.rsplit('/', 1)[1].removesuffix('.json')}]"
+        f"({up}{path.removeprefix('leaderboards/')})"
+        for path in records
+    )
 
 
-def _caption(protocol: Protocol) -> str:
+def _caption(of: Board) -> str:
+    protocol = of.protocol
     data, regimes = protocol.dataset, protocol.regimes
     config = f" ({data['config']})" if data["config"] else ""
     order = sorted(protocol.splits, key=lambda name: (SPLITS.get(name, 1), name))
@@ -211,22 +239,65 @@ def _caption(protocol: Protocol) -> str:
         f"**Seeds**: {seeds}; each draws its own labels, initialisation and order. A diverged "
         "trial counts with the worst value of the metric.",
         f"**±**: half the width of Student's 95 % interval of the mean over "
-        f"{_count(len(protocol.seeds), 'seed')}. It says how much the seeds move the number, not "
+        f"{count(len(protocol.seeds), 'seed')}. It says how much the seeds move the number, not "
         "how much another test set would.",
-        f"**Rank**: by the mean of {protocol.primary['name']} at "
-        f"{regime(protocol, regimes['values'][-1])}. Entries share a rank (=) when the 95 % "
-        "interval of their difference to the first of their group (Welch) includes 0; one seed "
-        "separates nothing.",
+        _sampling(of),
+        _rule(of),
         "**Kind**: floor: what is reached without training a network; baseline: a simple method "
         "to beat; entry: what is compared.",
         "**Trust**: re-scored: every number was computed again from the committed predictions "
-        "and test labels when this page was made. Labels gated: the predictions are committed, "
-        "the labels need the dataset.",
+        "and test labels, of exactly the files that stand here now; `facebench leaderboard check` "
+        "does it once more. Labels gated: the predictions are committed, the labels need the "
+        "dataset.",
     ]
+    if curve.normalised(protocol.primary, 0.0) is not None:
+        chance, reference = protocol.primary["chance"], protocol.primary["reference"]
+        lines.append(
+            f"**Normalised**: 0 is chance ({chance:g}), 1 the reference ({reference:g}); both "
+            "are frozen in the protocol, so no entry moves another's number."
+        )
     if protocol.note:
-        note = " ".join(protocol.note.split()).replace("<", "&lt;").replace("|", "\\|")
-        lines.append(f"**Note**: {note}")
+        lines.append(f"**Note**: {plain(protocol.note)}")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _sampling(of: Board) -> str:
+    name = of.protocol.primary["name"]
+    if not of.units:
+        return (
+            f"**Test sampling**: no interval: {name} is not known as a function of sums over "
+            "samples here, or there is nothing to score."
+        )
+    what = plural(of.unit or "unit")
+    return (
+        f"**Test sampling**: a bootstrap over the {of.units:,} test {what} "
+        f"({of.draws:,} draws, percentiles by index) of the mean over seeds at the largest regime "
+        "value."
+        + (
+            " The labels name no unit that samples share, so every sample counts as its own."
+            if of.unit == "sample"
+            else ""
+        )
+    )
+
+
+def _rule(of: Board) -> str:
+    protocol = of.protocol
+    seeds = (
+        "One seed separates nothing."
+        if len(protocol.seeds) == 1
+        else f"Seeds and test {plural(of.unit or 'unit')} each add their own variance, with their "
+        "own Student quantile."
+        if of.units
+        else "Only the seeds vary in this comparison; the test set is taken as it is."
+    )
+    return (
+        f"**Rank**: ordered by the mean of {protocol.primary['name']} at "
+        f"{regime(protocol, protocol.regimes['values'][-1])}. Every pair of entries is compared, "
+        f"paired by seed{' and test ' + of.unit if of.units and of.unit else ''}, and corrected by "
+        f"Holm at 5 %. {seeds} An entry's rank lies between 1 + the number told apart as better "
+        "and n − the number told apart as worse."
+    )
 
 
 def _end(value: float | None, unbounded: str) -> str:
@@ -234,8 +305,8 @@ def _end(value: float | None, unbounded: str) -> str:
 
 
 def _recipe(of: Board) -> str:
-    rows = [*of.ranked, *of.unranked]
-    lines = [f"facebench rescore {rows[0].record}"] if rows else []
+    rows = [*of.ranked, *of.incomplete, *of.unranked]
+    lines = [f"facebench rescore {rows[0].records[0]}"] if rows else []
     lines += ["facebench rescore --all", "facebench leaderboard check"]
     text = "```\n" + "\n".join(lines) + "\n```\n\n"
     if not of.protocol.public:
@@ -244,111 +315,3 @@ def _recipe(of: Board) -> str:
             f"{of.protocol.dataset['name']}`. "
         )
     return text + f"The digest of this protocol is `{of.protocol.digest}`."
-
-
-# -- the index ------------------------------------------------------------------------------------
-
-
-def index(boards: Sequence[Board]) -> str:
-    """``leaderboards/README.md``: every protocol with its first row."""
-    lines = []
-    for of in boards:
-        protocol = of.protocol
-        value = protocol.regimes["values"][-1]
-        score = "–"
-        if of.ranked:
-            score = column(protocol, protocol.primary, value, of.ranked[:1])[0]
-        lines.append(
-            (
-                f"[{protocol.id}](boards/{protocol.id}.md)",
-                metric_name(protocol.primary),
-                regime(protocol, value),
-                _first(of),
-                score,
-                str(len(of.ranked)),
-                str(len(of.unranked)),
-            )
-        )
-    header = ("board", "metric", "at", "first", "score", "ranked", "not ranked")
-    parts = [
-        GENERATED,
-        "# Leaderboards",
-        "Every ranked number here is computed from committed predictions, and can be computed "
-        "again by anyone, on a CPU: `facebench leaderboard check`.",
-        table(header, lines, (4, 5, 6)) if lines else "There is no protocol yet.",
-        "The score is the mean ± half the 95 % interval over seeds. The page of a board says "
-        "what is measured, on which data, how it is ranked, and how to compute it again.",
-        "- `protocols/`: what is asked, frozen\n"
-        "- `records/`: what was answered, one immutable file per entry\n"
-        "- `predictions/`, `targets/`: what the numbers are computed from\n"
-        "- `boards/` and this file: written by `facebench leaderboard build`",
-    ]
-    return "\n\n".join(part.rstrip() for part in parts) + "\n"
-
-
-def _first(of: Board) -> str:
-    leaders = [row.entry for row in of.ranked if row.rank == 1]
-    if not leaders:
-        return "–"
-    return leaders[0] + (f" (ties with {len(leaders) - 1})" if len(leaders) > 1 else "")
-
-
-# -- the terminal ---------------------------------------------------------------------------------
-
-
-def terminal(of: Board, width: int = WIDTH) -> str:
-    """A board as a plain table that fits `width` columns.
-
-    The rank, the entry and the primary metric at the largest regime value are always shown; the
-    rest as far as it fits, in order of interest.
-    """
-    protocol, rows = of.protocol, of.ranked
-    values = protocol.regimes["values"]
-    scores = {
-        (m["name"], v): _plain(f"{metric_name(m)}{_tag(protocol, v)}", column(protocol, m, v, rows))
-        for m in protocol.metrics
-        for v in values
-    }
-    main = protocol.primary["name"]
-    head = [
-        _plain("rank", [rank(row) for row in rows]),
-        _plain("entry", [_cut(row.entry, 32) for row in rows], left=True),
-    ]
-    kind = _plain("kind", [row.kind for row in rows], left=True)
-    tail = [
-        _plain("parameters", [f"{row.parameters:,}" for row in rows]),
-        _plain("trust", [row.trust for row in rows], left=True),
-    ]
-    optional: list[list[str]] = [
-        *(scores[main, v] for v in reversed(values[:-1])),
-        kind,
-        *tail,
-        *(scores[m["name"], values[-1]] for m in protocol.metrics if m["name"] != main),
-    ]
-    chosen = [*head, scores[main, values[-1]]]
-    for extra in optional:
-        if sum(len(c[0]) + 2 for c in [*chosen, extra]) - 2 <= width:
-            chosen.append(extra)
-    order = [*head, kind, *(scores[main, v] for v in values)]
-    order += [scores[m["name"], values[-1]] for m in protocol.metrics if m["name"] != main] + tail
-    shown = [c for c in order if any(c is other for other in chosen)]
-    lines = [protocol.title, f"{protocol.id}, {_count(len(protocol.seeds), 'seed')}", ""]
-    lines += ["  ".join(cells).rstrip() for cells in zip(*shown)]
-    lines += [] if rows else ["no ranked record yet"]
-    lines += [f"not ranked: {row.entry}: {row.fault}" for row in of.unranked]
-    return "\n".join(_cut(line, width) for line in lines) + "\n"
-
-
-def _tag(protocol: Protocol, value: int | float) -> str:
-    if protocol.regimes["kind"] == "full":
-        return ""
-    return " " + regime(protocol, value).removesuffix(" of labels").replace(" %", "%")
-
-
-def _plain(name: str, cells: list[str], left: bool = False) -> list[str]:
-    width = max(map(len, [name, *cells]))
-    return [c.ljust(width) if left else c.rjust(width) for c in [name, *cells]]
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

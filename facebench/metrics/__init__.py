@@ -17,6 +17,7 @@ from facebench.errors import FacebenchError, UsageError, nearest
 
 if TYPE_CHECKING:
     from facebench.metrics._arrays import Value
+    from facebench.metrics._parts import Parts
 
 #: Task name to the module that scores it. Such a module holds ``score``, ``CONVENTIONS``,
 #: ``METRICS`` and ``AXES``.
@@ -101,6 +102,45 @@ def score(
                     "in the arrays are too large or too small for float64 arithmetic"
                 )
     return found
+
+
+# -- parts: for intervals over other test samples ------------------------------------------------
+
+
+def parts(
+    task: str,
+    convention: str | None,
+    predictions: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    *,
+    where: tuple[str, str] = ("predictions", "targets"),
+) -> dict[str, Parts]:
+    """What the metrics of a task are made of that are functions of sums over samples.
+
+    Args:
+        task: one of `tasks`.
+        convention: one of `conventions`, or None for the task's plain one.
+        predictions: as for `score`.
+        targets: as for `score`; ``unit`` says which samples belong together.
+        where: as for `score`.
+
+    Returns:
+        Metric name to its parts. A metric that is not there has no interval over samples: it is
+        no such function, or its task's module has no ``parts(predictions, targets, convention)``.
+
+    Raises:
+        FacebenchError: see `score`.
+        UsageError: see `score`.
+    """
+    module = _module(task)
+    if not hasattr(module, "parts"):
+        return {}
+    from facebench.metrics._arrays import Arrays
+
+    return module.parts(Arrays(predictions, where[0]), Arrays(targets, where[1]), convention)
+
+
+# -- end of parts ---------------------------------------------------------------------------------
 
 
 def metric_info(task: str, name: str) -> dict[str, Any]:

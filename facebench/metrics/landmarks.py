@@ -29,6 +29,7 @@ import numpy as np
 
 from facebench.errors import UsageError, nearest
 from facebench.metrics._arrays import Arrays, Value, levels, plain
+from facebench.metrics._parts import QUANTUM, Parts, quantised, ratio, units
 from facebench.schemes import SCHEMES, Normaliser
 
 #: Convention name to (number of points, normaliser).
@@ -162,27 +163,9 @@ def score(
         FacebenchError: an array is missing, malformed, not finite or has no length to divide by.
         UsageError: no such convention, or one of another number of points.
     """
-    true = targets.numbers("points", ("n", "K", 2))
-    n, K, _ = true.shape
-    normaliser = _normaliser(convention, K, targets)
+    errors = _errors(predictions, targets, convention)
+    n, K = errors.shape
     limits = levels(thresholds, THRESHOLDS[K], 100, "per cent, above 0 and up to 100")
-    predicted = predictions.numbers("points", (n, K, 2), f"as 'points' of {targets.where}")
-    box = None
-    if "box" in targets and normaliser.kind != "points" and not normaliser.tight:
-        box = targets.numbers("box", (n, 4), "x0, y0, x1, y1 of each image")
-        flat = ~(box[:, 2:] > box[:, :2]).all(axis=1)
-        if flat.any():
-            row = int(np.argmax(flat))
-            raise targets.fault("box", f"has no area in row {row}", "x0 < x1 and y0 < y1")
-    length = normaliser_length(true, normaliser, box)
-    if not (length > 0).all():
-        row = int(np.argmin(length > 0))
-        raise targets.fault(
-            "points",
-            f"gives no length to divide by in row {row}",
-            f"points that are apart for {convention or f'{K}-inter-ocular'}",
-        )
-    errors = point_errors(predicted, true, length)
     per_image = errors.mean(axis=1)
     result: dict[str, Value] = {"nme": 100 * float(per_image.mean())}
     if "visible" in targets:
@@ -202,6 +185,54 @@ def score(
         result[f"auc_legacy@{name}"] = 100 * area_under_ced_legacy(per_image, t)
     result["nme_per_point"] = [100 * float(e) for e in errors.mean(axis=0)]
     return result
+
+
+def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -> dict[str, Parts]:
+    """What the metrics are made of that are means over images, at the usual thresholds.
+
+    ``auc_legacy@`` reads the curve on a grid and is left out.
+    """
+    errors = _errors(predictions, targets, convention)
+    n, K = errors.shape
+    unit, of = units(targets, n)
+    per_image, one = errors.mean(axis=1), np.ones(n, np.int64)
+    result = {"nme": ratio(quantised(per_image), one, 100 * QUANTUM, unit, of)}
+    if "visible" in targets:
+        visible = targets.flags("visible", (n, K), f"as 'points' of {targets.where}")
+        count = visible.sum(axis=1)
+        means = (errors * visible).sum(axis=1) / np.maximum(count, 1)
+        result["nme_visible"] = ratio(quantised(means), count > 0, 100 * QUANTUM, unit, of)
+    for limit in THRESHOLDS[K]:
+        t = limit / 100
+        name = plain(limit)
+        result[f"fr@{name}"] = ratio(per_image > t, one, 100, unit, of)
+        gain = quantised(np.maximum(0.0, 1.0 - per_image / t))
+        result[f"auc@{name}"] = ratio(gain, one, 100 * QUANTUM, unit, of)
+    return result
+
+
+def _errors(predictions: Arrays, targets: Arrays, convention: str | None) -> np.ndarray:
+    """(n, K) errors of all points, once the arrays are right."""
+    true = targets.numbers("points", ("n", "K", 2))
+    n, K, _ = true.shape
+    normaliser = _normaliser(convention, K, targets)
+    predicted = predictions.numbers("points", (n, K, 2), f"as 'points' of {targets.where}")
+    box = None
+    if "box" in targets and normaliser.kind != "points" and not normaliser.tight:
+        box = targets.numbers("box", (n, 4), "x0, y0, x1, y1 of each image")
+        flat = ~(box[:, 2:] > box[:, :2]).all(axis=1)
+        if flat.any():
+            row = int(np.argmax(flat))
+            raise targets.fault("box", f"has no area in row {row}", "x0 < x1 and y0 < y1")
+    length = normaliser_length(true, normaliser, box)
+    if not (length > 0).all():
+        row = int(np.argmin(length > 0))
+        raise targets.fault(
+            "points",
+            f"gives no length to divide by in row {row}",
+            f"points that are apart for {convention or f'{K}-inter-ocular'}",
+        )
+    return point_errors(predicted, true, length)
 
 
 def _normaliser(convention: str | None, K: int, targets: Arrays) -> Normaliser:

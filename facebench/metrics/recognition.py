@@ -41,12 +41,14 @@ import numpy as np
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.metrics._arrays import Arrays, Value, levels, plain, scientific, unit_rows
 from facebench.metrics._identification import (
+    Search,
     Similarity,
     cosine_similarity,
     rank_k,
     search,
     tpir_at_fpir,
 )
+from facebench.metrics._parts import Parts, ratio
 from facebench.metrics._verification import (
     Ranked,
     area_under_roc,
@@ -357,6 +359,34 @@ def _score_searches(
     predictions: Arrays, targets: Arrays, thresholds: list[float] | None
 ) -> dict[str, Value]:
     fpirs = levels(thresholds, FPIRS, 1, "a false positive rate, above 0 and up to 1")
+    found, _ = _searched(predictions, targets)
+    result: dict[str, Value] = {f"rank@{k}": rank_k(found, k) for k in RANKS}
+    if not found.mated.all():
+        for fpir in fpirs:
+            result[f"tpir@fpir={plain(fpir)}"] = tpir_at_fpir(found, fpir)
+    return result
+
+
+def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -> dict[str, Parts]:
+    """What ``rank@`` is made of: probes, which belong to identities.
+
+    A threshold that is read off all pairs or all unmated probes is no function of sums over
+    samples, and a pair belongs to two people: ``eer``, ``auc``, ``tar@far=``, ``tpir@fpir=`` and
+    the accuracies of folds have no parts.
+    """
+    del convention  # identification has one way
+    if "probe_identity" not in targets:
+        return {}
+    found, identity = _searched(predictions, targets)
+    unit = np.unique(identity[found.mated], return_inverse=True)[1].astype(np.int64)
+    if not len(unit):
+        return {}
+    position, one = found.position[found.mated], np.ones(len(unit), np.int64)
+    return {f"rank@{k}": ratio(position <= k, one, 1, unit, "identity") for k in RANKS}
+
+
+def _searched(predictions: Arrays, targets: Arrays) -> tuple[Search, np.ndarray]:
+    """The outcome of every probe's search and the probes' identities."""
     probe_identity = targets.integers("probe_identity", ("p",))
     gallery_identity = targets.integers("gallery_identity", ("g",))
     for name, identity in (
@@ -384,9 +414,4 @@ def _score_searches(
             for name, rows in (("probe", probe), ("gallery", gallery))
         ]
         similarity = cosine_similarity(probe, gallery, *lengths)
-    found = search(similarity, probe_identity, gallery_identity)
-    result: dict[str, Value] = {f"rank@{k}": rank_k(found, k) for k in RANKS}
-    if not found.mated.all():
-        for fpir in fpirs:
-            result[f"tpir@fpir={plain(fpir)}"] = tpir_at_fpir(found, fpir)
-    return result
+    return search(similarity, probe_identity, gallery_identity), probe_identity

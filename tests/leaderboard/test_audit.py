@@ -33,8 +33,9 @@ def test_what_is_in_order_is_found_in_order(full):
 
 
 def test_nothing_at_all_is_not_in_order_until_it_is_built(toy):
-    (line,) = problems(toy)
-    assert "README.md: missing; run: facebench leaderboard build" in line
+    lines = problems(toy)
+    assert len(lines) == 3
+    assert "README.md: missing; run: facebench leaderboard build" in lines[0]
     leaderboard.write(toy.space)
     assert problems(toy) == []
 
@@ -111,9 +112,9 @@ def seed_repeated(full):
 def two_submissions_of_the_same_trials(full):
     path = only_record(full, "small-net")
     text = path.read_text()
-    full.rehash(path, lambda v: v["trials"][0]["time"].update(train_s=9))
+    full.rehash(path, lambda v: v["trials"][0]["metrics"].update(nme=9))
     path.write_text(text)
-    return "small-net has another record under the same protocol"
+    return r"two records of small-net hold trial 0\.1/0 with different claims"
 
 
 def touched_protocol(full):
@@ -192,6 +193,41 @@ def truncated_index(full):
     return r"README\.md:\d+: not what the records say"
 
 
+def edited_interval(full):
+    path = full.space.leaderboards / f"derived/{PROTOCOL}.json"
+    value = json.loads(path.read_text())
+    value["entries"]["small-net"]["sampling"][0] -= 0.01
+    path.write_text(json.dumps(value))
+    leaderboard.write(full.space)  # the build believes it, the check does not
+    return r"derived/.*entries\[small-net\]\[sampling\]\[0\].*computed again"
+
+
+def edited_verdict(full):
+    path = only_record(full, "small-net")
+    new = full.rehash(path, lambda v: v["trials"][0]["metrics"].update(nme=0.1))
+    leaderboard.write(full.space)
+    path = full.space.leaderboards / f"derived/{PROTOCOL}.json"
+    value = json.loads(path.read_text())
+    line = value["records"][new.relative_to(full.root).as_posix()]
+    line.update(trust="re-scored", fault=None)
+    path.write_text(json.dumps(value))
+    leaderboard.write(full.space)
+    return r"derived/.*\[fault\]: None, computed again: 'its predictions do not score"
+
+
+def retraction_of_nothing(full):
+    name = "0" * 12
+    value = {
+        "schema": "facebench/retraction-1",
+        "record": f"sha256:{'0' * 64}",
+        "reason": "bug",
+        "note": "",
+        "by": "",
+    }
+    files.write_json(full.space.leaderboards / f"retractions/{name}.json", value)
+    return "retracts a record that is not here"
+
+
 def board_of_nothing(full):
     (full.space.leaderboards / "boards/old.md").write_text("x")
     return r"boards/old\.md: belongs to no protocol"
@@ -217,6 +253,9 @@ FAULTS = [
     stray_labels,
     edited_board,
     truncated_index,
+    edited_interval,
+    edited_verdict,
+    retraction_of_nothing,
     board_of_nothing,
 ]
 

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -8,89 +7,134 @@ import scipy.stats
 from facebench import files
 from facebench.errors import FacebenchError
 from facebench.leaderboard import board
-from facebench.leaderboard.board import Cell, Row
+
+from .conftest import landmark_draft, landmark_targets, recognition_draft, recognition_targets
 
 
-def row(protocol, entry, values, diverged=0):
-    """A row whose primary metric at the largest regime value has the given values."""
-    key = protocol.primary["name"], protocol.regimes["values"][-1]
-    cell = Cell(tuple(map(float, values)), diverged)
-    return Row(entry, "entry", f"leaderboards/records/{entry}.json", {key: cell}, 1, "re-scored")
+def assembled(toy, of):
+    return {row.entry: row for row in board.assemble(toy.space, of).ranked}
 
 
-def ranks(protocol, **entries):
-    rows = board._rank(protocol, [row(protocol, name, v) for name, v in entries.items()])
-    return [(r.entry, r.rank, r.tied) for r in rows]
+def test_ranks_and_groups_come_from_the_comparisons(toy, landmarks):
+    for draw, (name, noise) in enumerate((("good", 0.5), ("same", 0.5001), ("bad", 30.0))):
+        toy.record(landmarks, name, noise, draw=draw)
+    found = board.assemble(toy.space, landmarks)
+    assert [r.entry for r in found.ranked][2] == "bad"
+    by_name = assembled(toy, landmarks)
+    assert by_name["bad"].rank == (3, 3)
+    assert by_name["bad"].group == "b"
+    assert {by_name[n].rank for n in ("good", "same")} == {(1, 2)}
+    assert {by_name[n].group for n in ("good", "same")} == {"a"}
+    assert [by_name[n].top for n in ("good", "same", "bad")] == [True, True, False]
+    first, second, last = found.ranked
+    assert first.first is None
+    assert first.above is None
+    assert second.first == second.above
+    assert second.above.tie
+    assert not last.first.tie
+    key = "nme", 1.0
+    assert last.first.estimate == pytest.approx(
+        last.cells[key].mean - first.cells[key].mean, rel=1e-8
+    )
+    assert last.first.low < last.first.estimate < last.first.high
 
 
-def test_entries_that_the_seeds_separate_have_their_own_rank(landmarks, recognition):
-    entries = {"b": [5.0, 5.1, 5.2], "a": [9.0, 9.1, 9.2], "c": [1.0, 1.1, 1.2]}
-    expected = [("c", 1, False), ("b", 2, False), ("a", 3, False)]
-    assert ranks(landmarks, **entries) == expected  # lower is better
-    assert ranks(recognition, **entries) == [
-        (entry, 4 - rank, tied) for entry, rank, tied in reversed(expected)
+def test_the_order_is_that_of_the_metric(full, landmarks, recognition):
+    for of, sign in ((landmarks, 1), (recognition, -1)):
+        key = of.primary["name"], 1.0
+        rows = board.assemble(full.space, of).ranked
+        means = [sign * r.cells[key].mean for r in rows]
+        assert means == sorted(means)
+
+
+def test_one_seed_separates_nothing(toy):
+    of = toy.freeze(landmark_draft() | {"seeds": [4]}, landmark_targets())
+    toy.record(of, "good", 0.5)
+    toy.record(of, "bad", 30.0)
+    for row in board.assemble(toy.space, of).ranked:
+        assert row.rank == (1, 2)
+        assert row.top
+    assert row.first.low is row.first.high is None
+    assert row.first.p == row.first.adjusted == 1
+
+
+def test_a_diverged_trial_without_a_worst_value_is_last(toy, landmarks):
+    toy.record(landmarks, "bad", 30.0)
+    toy.record(landmarks, "b-lost", 0.1, diverged=("1.0/0",))
+    toy.record(landmarks, "a-lost", 0.1, diverged=("1.0/1",))
+    found = board.assemble(toy.space, landmarks)
+    assert [(r.entry, r.rank) for r in found.ranked] == [
+        ("bad", (1, 1)),
+        ("a-lost", (2, 3)),
+        ("b-lost", (2, 3)),
     ]
+    lost = found.ranked[1]
+    assert lost.sampling is None
+    assert lost.first.estimate is None
+    assert found.ranked[0].sampling is not None
+    assert found.units == 12
 
 
-def test_ties_share_the_rank_of_their_leader_and_the_next_rank_is_skipped(landmarks):
-    entries = {
-        "a": [1.00, 1.10, 1.05],
-        "b": [1.02, 1.12, 1.07],
-        "c": [3.00, 3.01, 3.02],
-        "d": [3.00, 3.02, 3.01],
-        "e": [3.90, 3.91, 3.92],
-    }
-    assert ranks(landmarks, **entries) == [
-        ("a", 1, True),
-        ("b", 1, True),
-        ("c", 3, True),
-        ("d", 3, True),
-        ("e", 5, False),
-    ]
+def test_a_diverged_trial_with_a_worst_value_counts_with_it(toy, recognition):
+    toy.record(recognition, "net", 0.05)
+    toy.record(recognition, "lost", 0.05, diverged=("1.0/1",))
+    row = assembled(toy, recognition)["lost"]
+    values = row.cells["rank@1", 1.0].values
+    assert values[1] == 0
+    low, high = row.sampling
+    assert high <= 2 / 3 + 1e-9  # one seed of three is 0 whoever is tested
+    assert low <= np.mean(values) + 1e-9
 
 
-def test_groups_are_those_of_welchs_interval(landmarks):
-    rng = np.random.default_rng(11)
-    entries = {f"e{i:02}": (rng.uniform(1, 4) + 0.3 * rng.normal(size=4)) for i in range(12)}
-    found = ranks(landmarks, **entries)
-    order = sorted(entries, key=lambda name: np.mean(entries[name]))
-    assert [name for name, _, _ in found] == order
-    leader, expected = 0, []
-    for i, name in enumerate(order):
-        test = scipy.stats.ttest_ind(entries[order[leader]], entries[name], equal_var=False)
-        interval = test.confidence_interval(0.95)
-        if i and not interval.low <= 0 <= interval.high:
-            leader = i
-        expected.append(leader + 1)
-    assert [rank for _, rank, _ in found] == expected
-    assert len(set(expected)) > 2  # the example has groups to tell apart
+def test_the_sampling_interval_is_over_units(toy, landmarks):
+    toy.record(landmarks, "net", 3.0)
+    found = board.assemble(toy.space, landmarks)
+    assert (found.unit, found.units, found.draws) == ("unit", 12, 10_000)
+    low, high = found.ranked[0].sampling
+    mean = found.ranked[0].cells["nme", 1.0].mean
+    assert low < mean < high
 
 
-def test_equal_entries_are_ordered_by_name_and_one_seed_separates_nothing(landmarks):
-    assert ranks(landmarks, b=[2.0, 2.0], a=[2.0, 2.0]) == [("a", 1, True), ("b", 1, True)]
-    assert ranks(landmarks, b=[1.0], a=[50.0]) == [("b", 1, True), ("a", 1, True)]
+def test_samples_of_one_unit_are_drawn_together(toy):
+    targets = landmark_targets() | {"unit": np.repeat([0, 1, 2, 3], 3)}
+    of = toy.freeze(landmark_draft(), targets)
+    toy.record(of, "net", 3.0)
+    assert board.assemble(toy.space, of).units == 4
 
 
-def test_a_diverged_trial_without_a_worst_value_is_last(landmarks):
-    found = ranks(landmarks, a=[math.inf, 1.0], b=[90.0, 90.1], c=[1.0, math.inf])
-    assert found == [("b", 1, False), ("a", 2, True), ("c", 2, True)]
+def test_a_metric_without_parts_is_compared_over_seeds_alone(toy):
+    draft = recognition_draft()
+    draft["metrics"] = [m | {"primary": m["name"] == "eer"} for m in draft["metrics"]]
+    of = toy.freeze(draft, recognition_targets())
+    toy.record(of, "net", 0.3)
+    toy.record(of, "pixels", 0.9)
+    found = board.assemble(toy.space, of)
+    assert found.units is found.unit is found.draws is None
+    assert all(row.sampling is None for row in found.ranked)
+    a, b = (row.cells["eer", 1.0].values for row in found.ranked)
+    interval = scipy.stats.ttest_rel(b, a).confidence_interval(0.95)
+    pair = found.ranked[1].first
+    assert (pair.low, pair.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
 
 
-def test_a_rank_does_not_depend_on_the_order_of_the_records(landmarks):
-    entries = {"a": [1.0, 1.1], "b": [1.0, 1.3], "c": [7.0, 7.1], "d": [7.0, 7.2]}
-    assert ranks(landmarks, **entries) == ranks(landmarks, **dict(reversed(entries.items())))
+def test_the_area_is_that_of_each_seeds_curve(full, landmarks, recognition):
+    row = board.assemble(full.space, landmarks).ranked[0]
+    low, high = (row.cells["nme", v].values for v in (0.1, 1.0))
+    assert row.area.values == pytest.approx([(a + b) / 2 for a, b in zip(low, high)])
+    assert board.assemble(full.space, recognition).ranked[0].area is None
 
 
 def test_rows_carry_what_the_records_say(full, landmarks):
     found = board.assemble(full.space, landmarks)
-    assert [(r.entry, r.rank, r.tied, r.kind) for r in found.ranked] == [
-        ("small-net", 1, True, "entry"),
-        ("other-net", 1, True, "entry"),
-        ("mean-shape", 3, False, "floor"),
+    assert [(r.entry, r.rank, r.group, r.kind) for r in found.ranked] == [
+        ("small-net", (1, 2), "a", "entry"),
+        ("other-net", (1, 2), "a", "entry"),
+        ("mean-shape", (3, 3), "b", "floor"),
     ]
     assert found.unranked == ()
     for r in found.ranked:
-        value = files.read_json(full.root / r.record)
+        (record,) = r.records
+        value = files.read_json(full.root / record)
         assert r.trust == "re-scored"
         assert r.parameters == 1234567
         for (name, regime), cell in r.cells.items():
@@ -118,10 +162,13 @@ def unranked(toy, protocol):
 def test_an_incomplete_row_is_shown_and_not_ranked(toy, landmarks):
     toy.record(landmarks, "net", 1.0)
     half = toy.record(landmarks, "half", 0.1)
-    toy.rehash(half, lambda v: v["trials"].pop())
+    toy.part(half, [0, 1, 2])
     found = board.assemble(toy.space, landmarks)
     assert [r.entry for r in found.ranked] == ["net"]
-    assert unranked(toy, landmarks) == [("half", "-", "incomplete: trial 1.0/1 is missing")]
+    (row,) = found.incomplete
+    assert (row.entry, row.trust, row.rank) == ("half", "re-scored", None)
+    assert row.missing == ("1.0/1",)
+    assert row.fault == "missing 1.0/1"
 
 
 def test_a_row_of_an_older_protocol_file_is_shown_and_not_ranked(toy, landmarks):
@@ -154,15 +201,6 @@ def test_rows_without_labels_are_not_ranked(toy, landmarks):
     toy.record(landmarks, "net", 1.0)
     toy.space.targets(landmarks.id, True).unlink()
     assert unranked(toy, landmarks) == [("net", "-", "the test labels are missing")]
-
-
-def test_two_records_of_one_entry_are_a_conflict(toy, landmarks):
-    path = toy.record(landmarks, "net", 1.0)
-    text = path.read_text()
-    toy.rehash(path, lambda v: v.update(note="again"))
-    path.write_text(text)
-    with pytest.raises(FacebenchError, match="net has another record under the same protocol"):
-        board.assemble(toy.space, landmarks)
 
 
 def test_a_record_has_no_field_for_trust(toy, landmarks):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facebench.leaderboard import stats
@@ -54,35 +54,27 @@ def test_interval_is_scipys(values):
         assert half == pytest.approx((high - low) / 2, rel=1e-9)
 
 
-@given(numbers, numbers)
-@settings(max_examples=50, deadline=None)
-def test_welch_is_scipys(a, b):
-    assume(min(np.std(a), np.std(b)) > 1e-3 * (1 + np.max(np.abs(a + b))))
-    found = stats.welch(a, b)
-    expected = scipy.stats.ttest_ind(a, b, equal_var=False)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
-    interval = expected.confidence_interval(0.95)
-    assert found.interval() == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
-    low, high = found.interval()
-    assert (low <= 0 <= high) == (found.p >= 0.05)
-
-
-def test_one_value_has_no_interval_and_separates_nothing():
+def test_one_value_has_no_interval():
     assert stats.half_width([3.0]) is None
-    assert stats.welch([3.0], [1.0, 2.0]).p == 1.0
-    assert stats.welch([3.0], [1.0, 2.0]).interval() == (-math.inf, math.inf)
-
-
-def test_values_without_spread_differ_exactly_when_they_differ():
-    assert stats.half_width([2.0, 2.0]) == 0.0
-    assert stats.welch([2.0, 2.0], [2.0, 2.0]).p == 1.0
-    assert stats.welch([2.0, 2.0], [2.5, 2.5]).p == 0.0
-    assert stats.welch([2.5, 2.5], [2.0, 2.0]).interval() == (0.5, 0.5)
 
 
 def test_the_mean_does_not_depend_on_the_order():
     values = [1e16, 1.0, -1e16, 1.0]
     assert stats.mean(values) == stats.mean(values[::-1]) == 0.5
+
+
+@pytest.mark.parametrize("n", [3, 5, 7])
+@pytest.mark.parametrize("value", [0.1, 8 / 9, 26 / 30])
+def test_equal_values_have_that_mean_and_no_spread(value, n):
+    assert stats.mean([value] * n) == value
+    assert stats.half_width([value] * n) == 0.0
+
+
+@pytest.mark.parametrize("df", [1, 2, 11, 39.5, 2999])
+def test_the_bound_of_very_small_tails(df):
+    for tails in (0.993, 0.3, 1e-4, 1e-9):
+        expected = scipy.stats.t.isf(tails / 2, df)
+        assert stats.t_bound(tails, df) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -95,12 +87,3 @@ def test_the_interval_covers_95_percent_and_a_bootstrap_does_not(n):
     picks = rng.integers(0, n, (400, n))
     low, high = np.quantile(samples[:, picks].mean(-1), [0.025, 0.975], axis=1)
     assert np.mean((low <= 10.0) & (high >= 10.0)) < 0.88
-
-
-def test_welch_errs_about_5_percent_of_the_time_with_unequal_spread():
-    rng = np.random.default_rng(7)
-    runs = 6000
-    a = rng.normal(0, 1.0, (runs, 5)).tolist()
-    b = rng.normal(0, 3.0, (runs, 5)).tolist()
-    wrong = sum(stats.welch(x, y).p < 0.05 for x, y in zip(a, b, strict=True))
-    assert wrong / runs == pytest.approx(0.05, abs=0.012)
