@@ -27,6 +27,9 @@ from facebench import plugins
 Batch = Mapping[str, np.ndarray]
 
 BUILT_IN = {
+    "constant": "facebench.probes.ridge:Constant",
+    "ridge": "facebench.probes.ridge:Ridge",
+    "shuffled": "facebench.probes.ridge:Shuffled",
     "raw_pixels": "facebench.probes.closed_form:RawPixels",
     "pca": "facebench.probes.closed_form:PCA",
     "mean_shape": "facebench.probes.closed_form:MeanShape",
