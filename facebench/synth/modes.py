@@ -219,14 +219,21 @@ def ages() -> Array:
 
 
 @lru_cache(maxsize=1)
-def _spans() -> list[tuple[slice, Array]]:
-    """Per shape mode and sign of age: the vertices from the first to the last that it moves."""
-    out = []
+def _fields() -> tuple[Array, Array, Array, Array]:
+    """Per shape mode and sign of age the vertices from the first to the last that it moves.
+
+    Returns:
+        the first [K], one past the last [K], where their displacements begin [K], and those of
+        all, one after the other, [3, sum].
+    """
+    starts, stops, kept = [], [], []
     for field in (*shapes(), *ages()):
         moved = np.flatnonzero(np.abs(field).max(axis=0))
-        span = slice(int(moved[0]), int(moved[-1]) + 1)
-        out.append((span, np.ascontiguousarray(field[:, span])))
-    return out
+        starts.append(int(moved[0]))
+        stops.append(int(moved[-1]) + 1)
+        kept.append(field[:, starts[-1] : stops[-1]])
+    length = np.array(stops) - np.array(starts)
+    return np.array(starts), np.array(stops), np.cumsum(length) - length, np.concatenate(kept, 1)
 
 
 def rest_shape(weights: Array, age: float, wrinkling: float) -> Array:
@@ -237,14 +244,11 @@ def rest_shape(weights: Array, age: float, wrinkling: float) -> Array:
         age: years.
         wrinkling: see `extent`.
     """
+    from facebench.synth.kernels import accumulate
+
     rest = head.build().rest.copy()
-    room = np.empty_like(rest)
-    levels = [float(w) for w in weights] + list(extent(age, wrinkling).values())
-    for level, (span, field) in zip(levels, _spans(), strict=True):
-        if level != 0.0:
-            part = room[:, : field.shape[1]]
-            np.multiply(field, level, out=part)
-            rest[:, span] += part
+    levels = np.concatenate([weights, list(extent(age, wrinkling).values())])
+    accumulate(rest, levels, *_fields())
     _keep_lips(rest)
     return rest
 

@@ -13,11 +13,22 @@ import hashlib
 from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PI = 3.141592653589793
-_MASK = (1 << 64) - 1
+
+
+class _Key(ISeedSequence):
+    """Hands a hashed name to Philox as its key, unchanged."""
+
+    def __init__(self, key: Array) -> None:
+        self._key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Array:
+        """The key, as the `n_words` numbers that Philox asks for."""
+        return self._key.view(dtype)[:n_words]
 
 
 class Draws:
@@ -29,10 +40,9 @@ class Draws:
     """
 
     def __init__(self, *parts: str | int) -> None:
-        key = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()[:16]
-        low = int.from_bytes(key[:8], "little")
-        high = int.from_bytes(key[8:], "little")
-        self._bits = np.random.Philox(key=np.array([low & _MASK, high & _MASK], np.uint64))
+        name = "/".join([str(part) for part in parts]).encode()
+        key = np.frombuffer(hashlib.sha256(name).digest()[:16], "<u8").astype(np.uint64)
+        self._bits = np.random.Philox(_Key(key))  # type: ignore[arg-type] # as Philox(key=key), without asking for entropy
 
     def words(self, n: int) -> Array:
         """`n` raw words, uint64."""

@@ -1,51 +1,131 @@
-"""The rasteriser against a loop over triangles and samples; the numbers under it."""
+"""The rasteriser against loops over triangles, samples and points; the numbers under it."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import pytest
 
 from facebench.synth import numeric, raster
 
 
-def test_nearest_triangle_equals_a_loop() -> None:
-    rng = np.random.default_rng(0)
+def drawn(x: np.ndarray, y: np.ndarray, w: np.ndarray, triangles: np.ndarray, n: int) -> tuple:
+    fixed = raster.fix(x, y, w)
+    every = np.arange(triangles.shape[1])
+    front = raster.facing(fixed, triangles, every)
+    best = np.zeros(n * n, np.int64)
+    raster.rasterise(fixed, triangles, front, best, n)
+    return fixed, front, best
+
+
+def cross(a: tuple, b: tuple, c: tuple) -> int:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nearest_triangle_equals_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
     n, vertices, count = 24, 60, 40
     x, y = rng.uniform(-5, 29, (2, vertices))
     z = rng.uniform(-5, 5, vertices)
-    x[:10], y[:10] = np.rint(x[:10]), np.rint(y[:10])  # some corners exactly on samples
+    x[:20], y[:20] = np.rint(x[:20]), np.rint(y[:20])  # some corners exactly on samples
     triangles = rng.integers(0, vertices, (3, count))
-    X, Y, Z = raster.fix(x, y, z)
-    where, owner, weights = raster.rasterise(raster.facing(X, Y, Z, triangles), n)
+    fixed, front, key = drawn(x, y, z, triangles, n)
+    X, Y, Z = fixed.tolist()
     best: dict[int, tuple[int, int]] = {}
+    facing = []
     for t in range(count):
-        p = [(int(X[v]), int(Y[v]), int(Z[v])) for v in triangles[:, t]]
-        cross = lambda a, b, c: (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])  # noqa: E731
+        p = [(X[v], Y[v], Z[v]) for v in triangles[:, t]]
         if cross(*p) >= 0:
             continue
+        facing.append(t)
         for j in range(n):
             for i in range(n):
                 q = (i * raster.SUB, j * raster.SUB)
                 e = [-cross(p[1], p[2], q), -cross(p[2], p[0], q), -cross(p[0], p[1], q)]
                 if min(e) >= 0:
                     depth = sum(a * b[2] for a, b in zip(e, p)) / sum(e)
-                    best[j * n + i] = max(best.get(j * n + i, (-(10**9), 0)), (round(depth), t))
-    assert sorted(best) == where.tolist()
-    assert [best[k][1] for k in where.tolist()] == owner.tolist()
-    np.testing.assert_allclose(weights.sum(axis=0), 1.0)
-    corner = triangles[:, owner]
-    np.testing.assert_allclose((weights * X[corner]).sum(axis=0) / raster.SUB, where % n, atol=1e-9)
-    np.testing.assert_allclose(
-        (weights * Y[corner]).sum(axis=0) / raster.SUB, where // n, atol=1e-9
-    )
+                    found = (math.floor(depth + 0.5), t)
+                    best[j * n + i] = max(best.get(j * n + i, found), found)
+    assert front.tolist() == facing
+    assert np.flatnonzero(key).tolist() == sorted(best)
+    mask = (1 << raster.BITS) - 1
+    for at, (depth, t) in best.items():
+        assert key[at] & mask == t
+        assert abs(int(key[at] >> raster.BITS) - (1 << 30) - depth) <= 1  # a half may round apart
+        w = raster.place(fixed, *triangles[:, t], at % n * raster.SUB, at // n * raster.SUB)
+        assert min(w) >= 0
+        corner = triangles[:, t]
+        assert abs(np.dot(w, fixed[0][corner]) / raster.SUB - at % n) < 1e-9
+        assert abs(np.dot(w, fixed[1][corner]) / raster.SUB - at // n) < 1e-9
 
 
-def test_nothing_in_view() -> None:
-    X, Y, Z = raster.fix(np.array([50.0, 60, 50]), np.array([50.0, 50, 60]), np.zeros(3))
-    front = raster.facing(X, Y, Z, np.array([[0], [2], [1]]))
-    assert len(front.number) == 1
-    assert len(raster.rasterise(front, 8)[0]) == 0
+def test_shared_edges_leave_no_gap_and_sheets_keep_their_order() -> None:
+    """A grid of triangles covers a rectangle wholly; of two, the nearer one is seen."""
+    n, cells = 40, 7
+    g = np.linspace(3.3, 33.7, cells + 1)
+    x, y = (v.reshape(-1) for v in np.meshgrid(g, g))
+    x = np.concatenate([x + 0.37 * np.sin(7 * y), x])
+    y = np.concatenate([y, y])
+    w = np.concatenate([np.full((cells + 1) ** 2, 1.0), np.full((cells + 1) ** 2, 0.5)])
+    a = (np.arange(cells)[:, None] * (cells + 1) + np.arange(cells)).reshape(-1)
+    one = np.concatenate([
+        np.stack([a, a + cells + 1, a + 1]), np.stack([a + 1, a + cells + 1, a + cells + 2])
+    ], 1)  # fmt: skip
+    both = np.concatenate([one, one + (cells + 1) ** 2], 1)
+    _, front, key = drawn(x, y, w, both, n)
+    assert len(front) == both.shape[1]
+    inside = key.reshape(n, n)[5:32, 5:32]
+    assert (inside > 0).all()
+    assert ((inside & ((1 << raster.BITS) - 1)) < one.shape[1]).all()
+
+
+def test_nothing_in_view_and_far_out_of_view() -> None:
+    x, y = np.array([50.0, 60, 50]), np.array([50.0, 50, 60])
+    _, front, key = drawn(x, y, np.zeros(3), np.array([[0], [2], [1]]), 8)
+    assert len(front) == 1
+    assert not key.any()
+    _, front, key = drawn(x * 1e300, y * 1e300, np.zeros(3), np.array([[0], [2], [1]]), 8)
+    assert len(front) == 0
+
+
+def test_points_behind_triangles_equal_a_loop() -> None:
+    rng = np.random.default_rng(5)
+    vertices, count, points = 90, 60, 40
+    screen = np.stack([*rng.uniform(0, 30, (2, vertices)), rng.uniform(-3, 3, vertices)])
+    triangles = rng.integers(0, vertices, (3, count))
+    bit = rng.integers(1, 3, count).astype(np.uint8)
+    spots = np.stack([*rng.uniform(2, 28, (2, points)), rng.uniform(-3, 3, points)])
+    fixed = raster.fix(*screen)
+    front = raster.facing(fixed, triangles, np.arange(count))
+    got = raster.covered(screen, fixed, triangles, front, bit, spots, 0.25)
+    wanted = np.zeros(points, np.uint8)
+    for t in front:
+        p = screen[:, triangles[:, t]]
+        edges = np.stack([p[:2, 1] - p[:2, 0], p[:2, 2] - p[:2, 0]], 1)
+        for k in range(points):
+            u, v = np.linalg.solve(edges, spots[:2, k] - p[:2, 0])
+            if min(u, v, 1 - u - v) >= 0:
+                depth = p[2, 0] + u * (p[2, 1] - p[2, 0]) + v * (p[2, 2] - p[2, 0])
+                if depth > spots[2, k] + 0.25:
+                    wanted[k] |= bit[t]
+    assert np.array_equal(got, wanted)
+    assert set(got.tolist()) == {0, 1, 2, 3}
+
+
+def test_nearness_is_linear_across_a_plane_in_perspective() -> None:
+    """Between two points of a line in space, nearness goes in proportion to the place seen."""
+    d = 60.0
+    a, b = np.array([-4.0, 1.0, 9.0]), np.array([5.0, 2.0, -14.0])
+    t = np.linspace(0, 1, 9)
+    p = a[:, None] * (1 - t) + b[:, None] * t
+    seen = p[0] / (d - p[2])
+    share = (seen - seen[0]) / (seen[-1] - seen[0])
+    near = raster.nearness(p[2], d)
+    np.testing.assert_allclose(near, near[0] + (near[-1] - near[0]) * share, atol=1e-9)
+    assert raster.nearness(np.array([0.0]), d)[0] == 0.0
+    np.testing.assert_allclose(d * d / (near + d), d - p[2])
 
 
 def test_sine_and_cosine() -> None:
