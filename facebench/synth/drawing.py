@@ -108,12 +108,6 @@ def _empty(shape: tuple[int, ...]) -> Array:
     return out
 
 
-def _landmarks98(p: Parameters, points: Array, screen: Array) -> Array:
-    """The 98 points of projected vertices, [3, 98]."""
-    made = getattr(mesh_lib, "landmarks98", None)
-    return np.zeros((3, 98)) if made is None else np.asarray(made(p, points, screen))
-
-
 def _scene(p: Parameters, points: Array, marks: dict[str, float], style: str) -> _Scene:
     triangles, kind, back, same = _tables()
     seen = mesh_lib.turned(p, points, mesh_lib.follow())
@@ -247,13 +241,15 @@ def _points(
     from facebench.synth import raster, resolve
 
     grid, middle = resolve.GRID, resolve.GRID // 2
-    vertices = samples[:, :n]
+    seen = scene.seen[:, :n]
     spots = np.concatenate(
-        [mesh_lib.landmarks(vertices), _landmarks98(p, scene.local[:, :n], vertices)], 1
+        [mesh_lib.landmarks(seen), mesh_lib.landmarks98(p, scene.local[:, :n], seen)], 1
     )
+    places = mesh_lib.project(p, spots, size)
+    near = raster.nearness(spots[2], float(p.camera[3]))
+    spots = np.stack([places[0] * grid + middle, places[1] * grid + middle, near])
     hidden = raster.covered(samples, fixed, scene.triangles, front, scene.bit, spots, _BEFORE)
-    places = (spots[:2] - middle) * (1.0 / grid)
-    xy = quantise(places.T, 12).astype(np.float32)
+    xy = quantise(places[:2].T, 12).astype(np.float32)
     return np.ascontiguousarray(xy[:68]), hidden[:68], hidden[68:], np.ascontiguousarray(xy[68:])
 
 

@@ -42,7 +42,8 @@ class Draws:
     def __init__(self, *parts: str | int) -> None:
         name = "/".join([str(part) for part in parts]).encode()
         key = np.frombuffer(hashlib.sha256(name).digest()[:16], "<u8").astype(np.uint64)
-        self._bits = np.random.Philox(_Key(key))  # type: ignore[arg-type] # as Philox(key=key), without asking for entropy
+        # as Philox(key=key), which would ask the system for entropy first and not use it
+        self._bits = np.random.Philox(_Key(key))  # type: ignore[arg-type]
 
     def words(self, n: int) -> Array:
         """`n` raw words, uint64."""

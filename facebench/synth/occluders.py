@@ -32,15 +32,17 @@ hand (colour: the skin)
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from facebench.errors import FacebenchError, nearest
-from facebench.synth import eyewear, facemask, hand, head
+from facebench.synth import head
 from facebench.synth.numeric import Array, Draws
 from facebench.synth.portrait import OCCLUDERS, Occluder, vector
-from facebench.synth.tubes import Prop
 
-__all__ = ["Prop", "build", "draw"]
+if TYPE_CHECKING:
+    from facebench.synth.tubes import Prop
 
 _MARKS = ("left x", "left y", "right x", "right y")
 
@@ -79,6 +81,8 @@ def build(occluder: Occluder, points: Array, marks: dict[str, float]) -> tuple[P
     for name in _MARKS:
         if name not in marks:
             raise FacebenchError(f"occluders.build.marks: no mark {name!r}")
+    from facebench.synth import eyewear, facemask, hand  # compiled: only for who draws
+
     kind = 1 + OCCLUDERS.index(occluder.kind)
     if occluder.kind == "mask":
         return facemask.build(kind, occluder.form, occluder.colour, points)
