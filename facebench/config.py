@@ -32,7 +32,7 @@ from facebench import digest
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.workspace import ENTRY
 
-KINDS = ("entry", "baseline", "floor")
+KINDS = ("entry", "baseline", "floor", "canary")
 
 # Sections whose keys are keyword arguments of what their `build` names; checked when it is built.
 OPEN_SECTIONS = ("model", "task", "probe")

@@ -143,6 +143,7 @@ def _features(config: SynthConfig) -> dict[str, Any]:
         "points98": numbers(98, 2),
         "visible98": numbers(98, of=np.bool_),
         "box": numbers(4),
+        "rest_box": numbers(4),
         "identity": whole,
         "group": whole,
         "age": tfds.features.Scalar(dtype=np.float32),
@@ -202,6 +203,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
+            metadata=tfds.core.MetadataDict(
+                au=list(synth.ACTION_UNITS), attributes=list(synth.ATTRIBUTES)
+            ),
             disable_shuffling=True,  # samples stay in the order they are drawn in
             description="Parametric faces rendered by facebench.synth, with exact labels.",
             features=tfds.features.FeaturesDict(_features(self.builder_config)),

@@ -2,7 +2,7 @@
 
 facebench run --config=experiments/recognition/synthface_convnet.py
 
-Four trials: a tenth and all of the training people, seeds 0 and 1.
+Six trials: a tenth and all of the labels, seeds 0 to 2.
 """
 
 from facebench.config import base
@@ -12,7 +12,7 @@ def get_config(arg=""):
     config = base()
     config.entry = "convnet-s"
     config.kind = "baseline"
-    config.protocol = "recognition/synthface/fractions@1"
+    config.protocol = "recognition/synthface/fractions@2"
     config.model = {
         "build": "convnet",
         "widths": (32, 64, 128),
@@ -26,7 +26,7 @@ def get_config(arg=""):
     config.data.augment.rotation = 0.1
     config.data.augment.scale = 0.05
     config.data.augment.shift = 0.03
-    config.train.steps = 400
+    config.train.steps = 600
     config.optim.lr = 5e-3
     config.optim.warmup = 30
     config.optim.weight_decay = 0.01

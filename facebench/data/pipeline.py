@@ -124,8 +124,8 @@ def _check(
     """Checks what a pipeline is asked for; the fields it has to read."""
     transforms.check_preprocess(preprocess)
     needed = [name for name in fields if name not in given]
-    if preprocess["crop"] == "box":
-        needed.append("box")
+    if preprocess["crop"] != "full":
+        needed.append(preprocess["crop"])
     for name in needed:
         field(split, name, [0])  # an unknown field is an error here, with the nearest names
     return sorted(set(needed))
@@ -135,7 +135,9 @@ def _crop(reader: _Reader, index: int, preprocess: Mapping[str, Any]) -> tuple[d
     sample = reader(index)
     height, width = sample["image"].shape[:2]
     try:
-        return sample, transforms.crop_matrix(preprocess, height, width, sample.get("box"))
+        return sample, transforms.crop_matrix(
+            preprocess, height, width, sample.get(preprocess["crop"])
+        )
     except ValueError as error:
         raise _bad_sample(reader.split, reader.split.keys[index], error) from error
 

@@ -20,6 +20,7 @@ from facebench.errors import UsageError, nearest
 
 CROPS = {
     "box": ("size", "margin"),  # a square about the box's centre
+    "rest_box": ("size", "margin"),  # the same about the box of the face at rest
     "full": ("size",),  # the whole image, its aspect kept, its edge repeated to make it square
 }
 
@@ -114,26 +115,28 @@ def crop_matrix(
     """The map from original to crop coordinates, exact to the half pixel.
 
     The crop is a square of side ``s = max(w, h) * (1 + 2 * margin)`` about the centre c of the
-    box (crop ``box``) or of the image (crop ``full``, no margin). Edges go to edges,
+    box (crops ``box`` and ``rest_box``, each named after its field) or of the image (crop
+    ``full``, no margin). Edges go to edges,
     ``[c - s/2, c + s/2] -> [-1/2, S - 1/2]``, so ``x' = (x - c + s/2) * S / s - 1/2``.
 
     Args:
         preprocess: ``{"crop": "box", "size": S, "margin": m}`` or ``{"crop": "full", "size": S}``.
         height: of the original image, pixels.
         width: of the original image, pixels.
-        box: (x0, y0, x1, y1) in pixels; needed by crop ``box`` alone.
+        box: (x0, y0, x1, y1) in pixels; not needed by crop ``full``.
 
     Returns:
         float64 [2, 3].
 
     Raises:
-        ValueError: crop ``box`` without a box, or the box is empty or not finite.
+        ValueError: a crop by a box without a box, or the box is empty or not finite.
     """
     size = preprocess["size"]
-    if preprocess["crop"] == "full":
+    crop = preprocess["crop"]
+    if crop == "full":
         x0, y0, x1, y1 = -0.5, -0.5, width - 0.5, height - 0.5
     elif box is None:
-        raise ValueError("crop 'box' needs the field 'box', which the dataset does not have")
+        raise ValueError(f"crop {crop!r} needs the field {crop!r}, which the dataset does not have")
     else:
         x0, y0, x1, y1 = (float(v) for v in box)
     side = max(x1 - x0, y1 - y0) * (1 + 2 * preprocess.get("margin", 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -112,6 +113,17 @@ def _read(screen: Array, vertices: Array, weights: Array) -> Array:
 def landmarks(screen: Array) -> Array:
     """The 68 points of projected vertices [3, V]: [3, 68]."""
     return _read(screen, *head.build().landmarks)
+
+
+def rest_box(p: Parameters, size: int) -> Array:
+    """The tight box of the 68 points of the same head at rest: float32 [4], x0, y0, x1, y1, px.
+
+    Pose, person and camera place it; no action unit does, so a crop by it tells no label of them.
+    """
+    rest = replace(p, au=np.zeros(len(p.au)), gaze=np.zeros(2))
+    points, _, _ = shape(rest)
+    xy = project(p, landmarks(turned(p, points, follow())), size)[:2]
+    return quantise(np.concatenate([xy.min(axis=1), xy.max(axis=1)]), 12).astype(np.float32)
 
 
 def landmarks98(p: Parameters, points: Array, screen: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facebench.synth import clips, events
+from facebench.synth import clips, events, mesh
 from facebench.synth.attributes import attributes
 from facebench.synth.clips import ClipConfig
 from facebench.synth.labels import Sample
@@ -57,6 +57,7 @@ def record(made: Sample, dense: tuple[str, ...] = ()) -> dict[str, Any]:
         "points98": made.points98,
         "visible98": made.visible98,
         "box": made.box,
+        "rest_box": mesh.rest_box(p, len(made.image)),
         "identity": p.identity,
         "group": p.group,
         "age": np.float32(p.age),

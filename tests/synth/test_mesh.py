@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from facebench import synth
 from facebench.synth import actions, head, mesh, people
 from facebench.synth.portrait import Parameters, neutral_identity
 
@@ -205,3 +207,13 @@ def test_age_reaches_the_mesh() -> None:
     young, old = (mesh.shape(Parameters(age=a))[0] for a in (20, 80))
     assert np.abs(young - old).max() > 0.3
     assert neutral_identity().shape == (people.SIZE,)
+
+
+def test_the_box_at_rest_is_blind_to_what_the_face_does() -> None:
+    config = synth.WorldConfig(size=64, seed=6, identities=6, per_identity=1)
+    for i in range(6):
+        p = synth.parameters(config, i)
+        still = replace(p, au=np.zeros(24), gaze=np.zeros(2))
+        box = mesh.rest_box(p, 64)
+        np.testing.assert_array_equal(box, mesh.rest_box(still, 64))
+        np.testing.assert_array_equal(box, synth.render(still, 64).box)

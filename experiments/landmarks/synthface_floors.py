@@ -1,0 +1,25 @@
+"""Floors of landmarks: what every learner must beat, and a canary that must learn nothing.
+
+facebench run --config=experiments/landmarks/synthface_floors.py:ridge
+facebench run --config=experiments/landmarks/synthface_floors.py:constant
+facebench run --config=experiments/landmarks/synthface_floors.py:canary
+
+`ridge` is ridge regression on grey pixels, `constant` the mean shape,
+`canary` the ridge regression with the training labels on the wrong images.
+"""
+
+from facebench.config import base
+
+ENTRIES = {
+    "ridge": ("ridge-pixels", "floor", {}),
+    "constant": ("mean-shape", "floor", {"constant": True}),
+    "canary": ("permuted-labels", "canary", {"permuted": True}),
+}
+
+
+def get_config(arg="ridge"):
+    config = base()
+    config.entry, config.kind, options = ENTRIES[arg]
+    config.protocol = "landmarks/synthface/fractions@2"
+    config.probe = {"build": "ridge", "label": "points", **options}
+    return config
