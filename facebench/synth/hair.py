@@ -31,7 +31,7 @@ REACH = {
 }  # fmt: skip
 
 #: Rows and columns of the grids.
-CURTAIN, BOB, FRINGE, BUN = (15, 33), (10, 33), (7, 23), (8, 14)
+CURTAIN, BOB, FRINGE, BUN = (15, 33), (10, 33), (7, 25), (8, 14)
 _SHOWN = {"long": ("curtain",), "bob": ("bob",), "tied": ("bun",)}
 
 
@@ -65,8 +65,11 @@ def _scalp(theta: Array, y: Array) -> Array:
     return np.asarray(top * (1 - fi) + (table[a + 1, b] * (1 - fj) + table[a + 1, b + 1] * fj) * fi)
 
 
-def _curtain(end: float, bob: bool) -> Array:
-    """Hair that hangs from the crown over the sides and the back to height `end`, [3, R, C]."""
+def _curtain(end: float, bob: bool) -> tuple[Array, Array]:
+    """Hair that hangs from the crown over the sides and the back to height `end`, [3, R, C].
+
+    Beside it what it gains per cm of the scalp's hair, out of which it comes little by little.
+    """
     rows, columns = BOB if bob else CURTAIN
     first = np.pi * 48 / 180
     theta = np.linspace(first, 2 * np.pi - first, columns)[None]
@@ -74,6 +77,8 @@ def _curtain(end: float, bob: bool) -> Array:
     y = 10.6 + (end - 10.6) * t + 0 * theta
     behind = 0.5 - 0.5 * np.cos(2 * np.pi * (theta - first) / (2 * np.pi - 2 * first))
     y = y + (-0.2 if bob else -1.2) * behind * smooth(t, 0.4, 1.0)
+    k = np.minimum(np.arange(columns), columns - 1 - np.arange(columns))
+    y = y + (0.26 * np.cos(2.4 * k) + 0.16 * np.cos(1.1 * k + 1.0)) * smooth(t, 0.6, 1.0)
     half = np.pi - np.minimum(theta, 2 * np.pi - theta)
     if bob:
         keep = relief.curve(y, (-9.0, -5.0, -1.0, 2.0, 5.0), (0.82, 0.80, 0.80, 0.86, 1.0))
@@ -84,37 +89,73 @@ def _curtain(end: float, bob: bool) -> Array:
     for h in (2.0, 0.0, -2.0):  # below its widest place the hair hangs
         radius = np.maximum(radius, _scalp(angle, np.maximum(y, h)) * (y < 2.0))
     beside = np.exp(-(((angle - 1.75) / 0.55) ** 2)) * np.exp(-(((y + 1.2) / 3.4) ** 2))
-    off = 0.10 + 0.85 * smooth(-y, -10.8, -4.5) + 0.80 * beside
+    off = 0.64 * smooth(-y, -9.2, -2.0) - 0.06 + 0.80 * beside
     if bob:
         off += 0.85 * smooth(-y, -3.0, 3.5) - 0.45 * smooth(-y, 5.5, 9.0)
     else:
         off += 0.35 * smooth(-y, 0.0, 6.0)
-    k = np.minimum(np.arange(columns), columns - 1 - np.arange(columns))
     wide = 1.3 + 1.3 * smooth(y, 1.0, 5.0)  # the front edge lies on the face before the ear
     edge = np.exp(-((k / wide) ** 2))
-    off = off * (1.0 - 0.92 * edge * smooth(y, -11.0, -5.0))
+    lies = 1.0 - 0.92 * edge * smooth(y, -11.0, -5.0)
+    off = off * lies
     r = radius + off
     s = np.where(theta > np.pi, -1.0, 1.0)
     x, z = r * np.sin(angle) * s, relief.AXIS_Z + r * np.cos(angle)
+    _, rise = _rising(angle, np.maximum(y, 1.0))
+    rise[0] *= s
+    rise = (
+        rise
+        * lies
+        * relief.curve(y, (0.0, 2.0, 5.0, 7.5, 9.0, 10.6), (0.60, 0.60, 0.76, 0.93, 0.95, 0.92))
+    )
     if not bob:  # behind the shoulders
         fall = smooth(-y, 8.0, 16.5)
         z = z - fall * np.maximum(z + 9.6, 0.0) - 1.4 * smooth(-y, 13.0, 19.0)
         x = x * (1.0 + 0.06 * fall)
-    return np.stack([x, y, z])
+    return np.stack([x, y, z]), rise
+
+
+def _rising(theta: Array, y: Array) -> tuple[Array, Array]:
+    """Points of the plain head at angles and heights and its unit normals, [3, ...] each."""
+    e = 0.05
+    r = _scalp(theta, y)
+    up = (_scalp(theta, y + e) - _scalp(theta, y - e)) / (2 * e)
+    round_ = (_scalp(theta + e, y) - _scalp(theta - e, y)) / (2 * e)
+    sin, cos = np.sin(theta), np.cos(theta)
+    p = np.stack([r * sin, y, relief.AXIS_Z + r * cos])
+    n = np.stack([r * sin - round_ * cos, -r * up, r * cos + round_ * sin])
+    return p, n / np.sqrt((n * n).sum(axis=0))
+
+
+def _fringe_places(end: float) -> tuple[Array, Array, Array, Array]:
+    """Angles, heights, shares of the way down and places across in [0, 1] of a fringe, [R, C].
+
+    It begins high on the scalp, where it lies within the scalp's hair and nobody sees its edge.
+    """
+    rows, columns = FRINGE
+    theta = (np.linspace(-58, 58, columns) / 180 * np.pi)[None] + np.zeros((rows, 1))
+    t = np.linspace(0.0, 1.0, rows)[:, None] + np.zeros((1, columns))
+    u = np.abs(theta) / (np.pi * 58 / 180)
+    lock = 0.16 * np.cos(13.0 * np.abs(theta) + 0.6)
+    k = np.abs(np.arange(columns) - columns // 2)
+    lock = lock + 0.14 * np.cos(2.2 * k + 2.0) + 0.09 * np.cos(1.3 * k + 2.4)
+    top = 10.0 - 1.2 * u * u
+    y = top + (end - 0.9 * u**2.5 - top + lock * smooth(t, 0.3, 1.0)) * t**1.35
+    return theta, y, t, u
 
 
 def _fringe(end: float, inset: float) -> Array:
     """Hair over the forehead down to height `end` in the middle, [3, R, C]."""
-    rows, columns = FRINGE
-    theta = (np.linspace(-58, 58, columns) / 180 * np.pi)[None]
-    t = np.linspace(0.0, 1.0, rows)[:, None]
-    u = np.abs(theta) / (np.pi * 58 / 180)
-    lock = 0.16 * np.cos(13.0 * theta) + 0.12 * np.cos(29.0 * theta + 0.6)
-    y = 8.6 + (end - 0.9 * u**2.5 - 8.6 + lock) * t
-    off = relief.curve(t, (0.0, 0.3, 0.55, 0.85, 1.0), (0.0, 0.62, 0.72, 0.55, 0.36))
+    theta, y, t, u = _fringe_places(end)
+    p, n = _rising(np.abs(theta), y)
+    s = np.where(theta < 0.0, -1.0, 1.0)
+    p[0], n[0] = p[0] * s, n[0] * s
+    off = relief.curve(t, (0.0, 0.15, 0.3, 0.6, 0.85, 1.0), (-0.10, -0.06, 0.02, 0.36, 0.45, 0.34))
     off = off * (1.0 + 0.10 * np.cos(23.0 * theta + 2.0 * t))
-    r = _scalp(np.abs(theta) + 0 * y, y) + off * (1.0 - 0.75 * u**4) - inset
-    return np.stack([r * np.sin(theta), y, relief.AXIS_Z + r * np.cos(theta)])
+    p = p + n * (off * (1.0 - 0.9 * u**3) - 0.08 * u**4)
+    p[0] = p[0] - inset * np.sin(theta)
+    p[2] = p[2] - inset * np.cos(theta)
+    return p
 
 
 def _swept() -> Array:
@@ -153,27 +194,27 @@ def tables() -> dict[str, Array]:
     """Grids by name, [3, R, C] cm.
 
     "long" and "bob" are curtains, "wave" and "out" ("bob wave", "bob out") what waves and volume
-    add to them; "fringe", "short fringe" and "bare" (not worn) are fringes, "swept" and "over"
-    what combing to a side and thick hair below add to them; "bun" is the bun.
+    add to them, "long over" and "bob over" what a cm of hair below adds; "fringe", "short fringe"
+    and "bare" (not worn) are fringes, "swept" and "over" what combing to a side and a cm of hair
+    below add to them; "bun" is the bun.
     """
-    long, bob = _curtain(-19.0, False), _curtain(-9.0, True)
+    (long, long_rise), (bob, bob_rise) = _curtain(-19.0, False), _curtain(-9.0, True)
     made = {
         "long": long,
         "bob": bob,
+        "long over": long_rise,
+        "bob over": bob_rise,
         "fringe": _fringe(2.95, 0.0),
         "short fringe": _fringe(5.0, 0.0),
         "bare": _fringe(7.4, 1.9),
         "bun": _bun(),
         "swept": _swept(),
     }
-    worn_fringe = made["fringe"]
-    t = np.linspace(0.0, 1.0, FRINGE[0])[:, None]
-    flat = np.sqrt(worn_fringe[0] ** 2 + (worn_fringe[2] - relief.AXIS_Z) ** 2)
-    over = relief.curve(t, (0.0, 0.25, 0.6, 1.0), (0.5, 1.0, 0.6, 0.15))
-    side = np.linspace(-1.0, 1.0, FRINGE[1])[None] ** 4
-    made["over"] = np.stack([
-        worn_fringe[0] / flat, 0 * flat, (worn_fringe[2] - relief.AXIS_Z) / flat
-    ]) * (over * (1.0 - side))  # fmt: skip
+    theta, y, t, u = _fringe_places(2.95)
+    _, n = _rising(np.abs(theta), y)
+    n[0] = n[0] * np.where(theta < 0.0, -1.0, 1.0)
+    over = relief.curve(t, (0.0, 0.25, 0.5, 0.75, 1.0), (0.97, 0.93, 0.72, 0.36, 0.12))
+    made["over"] = n * over * (1.0 - 0.16 * u**3)
     for name, grid, tide in (("", long, 1.0), ("bob ", bob, 0.45)):
         _, rows, columns = grid.shape
         t = np.linspace(0.0, 1.0, rows)[:, None]
@@ -202,10 +243,17 @@ def worn(style: str, looks: dict[str, float]) -> dict[str, Array]:
     fringe = grid["bare"]
     if f > 0.0:
         fringe = grid["short fringe"] * (1.0 - f) + grid["fringe"] * f
-        fringe = fringe + grid["over"] * (0.62 * thickness(style, looks))
+        fringe = fringe + grid["over"] * thickness(style, looks)
+    thick = thickness(style, looks)
     return {
-        "curtain": grid["long"] + grid["out"] * volume + grid["wave"] * wave,
-        "bob": grid["bob"] + grid["bob out"] * volume + grid["bob wave"] * wave,
+        "curtain": grid["long"]
+        + grid["long over"] * thick
+        + grid["out"] * volume
+        + grid["wave"] * wave,
+        "bob": grid["bob"]
+        + grid["bob over"] * thick
+        + grid["bob out"] * volume
+        + grid["bob wave"] * wave,
         "fringe": fringe + grid["swept"] * (1.6 * f * (looks["hair parting"] - 0.5)),
         "bun": grid["bun"],
     }

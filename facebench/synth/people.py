@@ -131,6 +131,10 @@ def draw(draws: Draws) -> Array:
         looks[style] = 0.13 + 0.87 * looks[style]
     elif looks[style] >= 0.54:
         looks[style] = looks[style] if looks[style] >= 0.85 else looks[style] - 0.36
+    # a fringe is worn from 0.6 on: by one person in four of those whose hair allows it
+    fringe = LOOKS.index("fringe")
+    u = float(looks[fringe])
+    looks[fringe] = u * 0.8 if u < 0.75 else 0.6 + (u - 0.75) * 1.6
     return np.concatenate([shape, looks])
 
 
@@ -200,16 +204,16 @@ def _become(data: bytes, age: float) -> Person:
     melanin = looks["melanin"]
     skin = _between(
         melanin * (0.6 + 0.4 * melanin),
-        (0.70, 0.46, 0.36),
-        (0.62, 0.37, 0.255),
-        (0.46, 0.25, 0.155),
-        (0.27, 0.13, 0.075),
-        (0.10, 0.046, 0.028),
+        (0.74, 0.452, 0.335),
+        (0.657, 0.362, 0.228),
+        (0.49, 0.246, 0.136),
+        (0.288, 0.127, 0.065),
+        (0.122, 0.051, 0.028),
     )
     warm = (looks["undertone"] - 0.5) * 0.14
     skin = skin * np.array([1.0 + 0.3 * warm, 1.0 + 0.5 * warm, 1.0 - warm])
     lip = looks["lip colour"]
-    lips = skin * np.array([0.86 - 0.08 * lip, 0.58 - 0.16 * lip, 0.62 - 0.14 * lip])
+    lips = skin * np.array([0.92 - 0.08 * lip, 0.56 - 0.18 * lip, 0.64 - 0.15 * lip])
     dark = 1.0 - (1.0 - looks["hair darkness"]) * (1.0 - 0.85 * melanin)
     hair = hair_colour(dark, looks["hair redness"], looks["grey"])
     hue = looks["eye hue"] * (1.0 - 0.8 * melanin)

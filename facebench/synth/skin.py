@@ -97,7 +97,9 @@ def sheet(  # type: ignore[no-untyped-def]
     at = at * m.COUNT
     scale = K[k.SCALE]
     fine = smoothstep(scale, 4.2, 13.0)
-    streak = strand(tile, K, row, column) if inside > -1.2 else 0.0
+    streak = 0.0
+    if inside > -1.2:  # strands are alike on all sides, the grid's columns are not
+        streak = strand(tile, K, row, off * (0.66 + 0.0009 * away * away))
     thick = 0.0
     if K[k.STYLE] > 0.5 and inside > -1.2:
         wobble = speckle(tile, column * 0.45, row * 0.3)
@@ -132,7 +134,7 @@ def sheet(  # type: ignore[no-untyped-def]
     if front > 0.0:
         oil = maps[near + m.OIL] * m.UNIT
         red = maps[near + m.RUDDY] * m.UNIT * K[k.RUDDY_] * (1.0 + 0.35 * blotch)
-        r, g, b = r * (1.0 + 0.05 * red), g * (1.0 - 0.40 * red), b * (1.0 - 0.36 * red)
+        r, g, b = r * (1.0 + 0.06 * red), g * (1.0 - 0.46 * red), b * (1.0 - 0.36 * red)
         if K[k.FRECKLES_] > 0.0:
             spot = sharp(maps, at + m.FRECKLES, right, down, f, g_)
             spot = min(spot * K[k.FRECKLES_] * (0.75 + 0.25 * fine), 0.75)

@@ -14,13 +14,14 @@ from facebench.synth.shade import clip, floor_of, irradiance, smoothstep, speckl
 def strand(tile: Array, K: Array, row: float, column: float) -> float:
     """Streaks along hair, in [-1, 1]: locks, and strands where pixels are small enough."""
     locks = speckle(
-        tile, column * 1.55 + 0.35 * speckle(tile, row * 0.21, column * 0.3), row * 0.05
+        tile, column * 0.95 + 0.35 * speckle(tile, row * 0.21, column * 0.3), row * 0.05
     )
-    thin = speckle(tile, column * 5.3 + 7.0, row * 0.11 + 3.0)
-    fine = smoothstep(K[SCALE], 3.0, 9.0)
-    out = 0.55 * locks + 0.45 * thin * (0.35 + 0.65 * fine)
+    fine = smoothstep(K[SCALE], 3.0, 11.0)
+    out = 0.46 * locks
+    if fine > 0.0:  # what is thinner than a pixel would only flicker
+        out += 0.40 * fine * speckle(tile, column * 4.3 + 7.0, row * 0.11 + 3.0)
     if fine > 0.2:
-        out += 0.35 * fine * speckle(tile, column * 13.0 + 1.5, row * 0.23)
+        out += 0.35 * fine * speckle(tile, column * 11.0 + 1.5, row * 0.23)
     return min(max(out, -1.0), 1.0)
 
 
@@ -64,10 +65,10 @@ def hair(  # type: ignore[no-untyped-def]
     s1 = s1 * s1 * s1 * s1  # sine^32
     s2 = s2 * s2 * s2 * s2  # sine^8
     lit = K[STRENGTH] * clip(0.25 + 0.9 * (x * K[HALF] + y * K[HALF + 1] + z * K[HALF + 2]))
-    lit = lit * clip(e * 1.4) * (0.60 + 0.40 * streak) * (0.4 + 0.6 * open_)
+    lit = lit * clip(e * 1.4) * (0.60 + 0.28 * streak) * (0.4 + 0.6 * open_)
     edge = 1.0 - max(z, 0.0)
     edge = edge * edge * edge * 0.07 * max(e, 0.0)
-    tone = 1.0 + 0.42 * streak
+    tone = 1.0 + 0.32 * streak
     white = 0.052 * s1 * lit
     own = 0.55 * s2 * lit
     r = K[HAIR] * (tone * e + own) + white + edge * (0.05 + K[HAIR])
