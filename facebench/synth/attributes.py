@@ -8,6 +8,7 @@ import numpy as np
 
 from facebench.synth import people
 from facebench.synth.actions import INDEX
+from facebench.synth.hair import fringe_worn
 from facebench.synth.numeric import Array
 from facebench.synth.portrait import MAKEUP, Parameters
 
@@ -68,8 +69,8 @@ _RULES: dict[str, tuple[str, Callable[[_Face], bool]]] = {
     "long hair": ("the hair falls below the chin", lambda f: f.style == "long"),
     "curly hair": ("the hair style is curly", lambda f: f.style == "curly"),
     "fringe": (
-        "hair on the forehead: the look `fringe` is 0.6 or more, and there is hair",
-        lambda f: f.hairy() and f.look("fringe") >= 0.6,
+        "hair hangs over the forehead",
+        lambda f: fringe_worn(f.style, f.person.looks) > 0.0,
     ),
     "black hair": (
         "there is hair of luminance below 0.04 that is not grey",

@@ -18,7 +18,7 @@ from facebench import synth
 from facebench.errors import FacebenchError
 from facebench.synth import expressions, manifest, people, population, world
 
-DIGEST = "sha256:e8b341e475773b49cad2e6bcd4063e1f37e878d6a020b7b8479319a7fd363211"
+DIGEST = "sha256:1f8bec45f7b6c3c01ccf076b407b2b802f7a631c02ff40c5aa92405516131dae"
 
 
 def same(a: object, b: object) -> bool:
