@@ -18,7 +18,7 @@ from facebench import synth
 from facebench.errors import FacebenchError
 from facebench.synth import expressions, manifest, people, population, world
 
-DIGEST = "sha256:1f8bec45f7b6c3c01ccf076b407b2b802f7a631c02ff40c5aa92405516131dae"
+DIGEST = "sha256:861f35470aa112eb1c2350023bf7c4bab31fbd7861beef0b0a20f5503802e742"
 
 
 def same(a: object, b: object) -> bool:
