@@ -70,6 +70,9 @@ def _protocols(ws: Workspace) -> list[dict[str, Any]]:
     return rows
 
 
+_MANY = 4  # configurations that are still made all at once
+
+
 def listing(ws: Workspace, kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """What there is, by kind.
 
@@ -147,6 +150,11 @@ def prepare(ws: Workspace, name: str, source_dir: Path | None) -> int:
     from facebench.data import source, targets
 
     name, configs = _configs(ws, name)
+    if len(configs) > _MANY and source.generated(ws, name):
+        raise UsageError(
+            f"dataset {name} has {len(configs)} configurations, of which each takes time and room; "
+            f"name one: facebench data prepare {name}/CONFIG with CONFIG of {', '.join(configs)}"
+        )
     for config in configs:
         dataset = source.prepare(ws, name, config, source_dir)
         sizes = ", ".join(f"{split} {len(s)}" for split, s in dataset.splits.items())

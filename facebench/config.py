@@ -8,7 +8,7 @@ every key there is with its default, and changes what the experiment is about::
     def get_config(arg=""):
         config = base()
         config.entry = "convnet-s"
-        config.protocol = "landmarks/synthface-64/fractions@1"
+        config.protocol = "landmarks/synthface/fractions@2"
         config.model.build = "convnet"
         config.train.steps = 400
         return config

@@ -17,12 +17,12 @@ from facebench.errors import FacebenchError
 from facebench.protocol import Protocol
 from facebench.workspace import Workspace
 
-LANDMARKS = "landmarks/synthface/fractions@1"
-RECOGNITION = "recognition/synthface/fractions@1"
+LANDMARKS = "landmarks/synthface/fractions@2"
+RECOGNITION = "recognition/synthface/fractions@2"
 EXPERIMENTS = (
-    ("landmarks/synthface_mean_shape.py", LANDMARKS, "mean-shape"),
+    ("landmarks/synthface_floors.py:constant", LANDMARKS, "mean-shape"),
     ("landmarks/synthface_convnet.py", LANDMARKS, "convnet-s"),
-    ("recognition/synthface_pixels.py", RECOGNITION, "raw-pixels"),
+    ("recognition/synthface_floors.py:pixels", RECOGNITION, "raw-pixels"),
     ("recognition/synthface_convnet.py", RECOGNITION, "convnet-s"),
 )
 
@@ -42,7 +42,10 @@ def make(reference: Workspace, folder: Path) -> Workspace:
     mark = folder / workspace_lib.MARK
     if folder.exists() and not mark.exists() and any(folder.iterdir()):
         raise FacebenchError(f"{folder}: not empty and not a workspace; give --dir another folder")
-    parts = ["datasets/synthface", *(f"experiments/{e}" for e, _, _ in EXPERIMENTS)]
+    parts = [
+        "datasets/synthface",
+        *(f"experiments/{e.partition(':')[0]}" for e, _, _ in EXPERIMENTS),
+    ]
     for protocol_id in (LANDMARKS, RECOGNITION):
         parts += [
             f"leaderboards/protocols/{protocol_id}.json",
@@ -81,7 +84,10 @@ def quickstart(reference: Workspace, folder: Path, command: Callable[[Sequence[s
         print(f"\n$ facebench {shlex.join([*words, *where[:1]])}", flush=True)
         return command([*words, *where])
 
-    steps: list[tuple[str, ...]] = [("data", "prepare", "synthface")]
+    steps: list[tuple[str, ...]] = [
+        ("data", "prepare", f"synthface/{protocols.load(ws, name).dataset['config']}")
+        for name in (LANDMARKS, RECOGNITION)
+    ]
     for experiment, protocol_id, entry in EXPERIMENTS:
         path = ws.relative(ws.experiments / experiment)
         steps += [

@@ -329,7 +329,7 @@ def test_the_example_of_the_workspace_page_runs_and_is_ranked(space, repository,
     (space / "models/tiny.py").write_text(code["models"])
     experiment = code["landmarks"].replace("facebench.models.tiny:Tiny", "models/tiny.py:Tiny")
     (space / "experiments/tiny.py").write_text(
-        experiment.replace("synthface/fractions@1", "toyfaces/few@1")
+        experiment.replace("synthface/fractions@2", "toyfaces/few@1")
     )
     words = ["run", "--config=experiments/tiny.py", "--config.train.steps=5"]
     assert cli.main([*words, "--config.data.batch_size=16"]) == 0
