@@ -20,11 +20,12 @@ def get_config(arg=""):
         "stem_stride": 4,
     }
     config.data.batch_size = 32
+    config.data.augment.flip = 0.5
     config.data.augment.rotation = 0.1
     config.data.augment.scale = 0.05
     config.data.augment.shift = 0.03
-    config.train.steps = 600
-    config.optim.lr = 5e-3
+    config.train.steps = 1000
+    config.optim.lr = 4e-3
     config.optim.warmup = 30
     config.optim.weight_decay = 0.01
     config.optim.ema = 0.9

@@ -38,24 +38,29 @@ def solve(x: np.ndarray, y: np.ndarray, penalties: Iterable[float] = PENALTIES) 
         weights [D, K], bias [K], the penalty [multiple], its leave-one-out mean squared error.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    n = len(x)
+    n, d = x.shape
     mean_x, mean_y = x.mean(0), y.mean(0)
     x, target = x - mean_x, y - mean_y
-    values, vectors = np.linalg.eigh(x @ x.T)  # the dual: as many rows as samples
+    # The smaller of the two products: over samples (dual) or over features (primal).
+    values, vectors = np.linalg.eigh(x @ x.T if n <= d else x.T @ x)
     values = np.maximum(values, 0.0)
     scale = max(float(values.sum()) / n, 1e-12)
-    projected = vectors.T @ target
+    rows = vectors * np.sqrt(values) if n <= d else x @ vectors
+    projected = rows.T @ target
     best: tuple[float, float, np.ndarray] | None = None
     for penalty in sorted(penalties, reverse=True):
-        shrink = values / (values + penalty * scale)
-        hat = (vectors * vectors) @ shrink + 1.0 / n  # the bias fits 1/n of every target
-        residual = (target - vectors @ (shrink[:, None] * projected)) / (1.0 - hat)[:, None]
+        answer = projected / (values + penalty * scale)[:, None]
+        hat = (rows * rows) @ (1.0 / (values + penalty * scale)) + 1.0 / n  # the bias: 1/n each
+        residual = (target - rows @ answer) / (1.0 - hat)[:, None]
         error = float((residual * residual).mean())
         if best is None or error < best[1]:
-            dual = vectors @ (projected / (values + penalty * scale)[:, None])
-            best = penalty, error, dual
+            best = penalty, error, answer
     assert best is not None
-    weights = x.T @ best[2]
+    if n <= d:  # from the samples' side to the features': x^T U (values + penalty)^-1 U^T y
+        dual = target - rows @ best[2]
+        weights = x.T @ dual / (best[0] * scale)
+    else:
+        weights = vectors @ best[2]
     return weights, mean_y - mean_x @ weights, best[0], best[1]
 
 
