@@ -9,54 +9,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from facebench import workspace as workspace_lib
+from facebench import follow
 from facebench.errors import FacebenchError, UsageError, nearest
-
-Values = flags.FlagValues
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A command: what it says of itself, its flags, and the function that does it."""
-
-    summary: str
-    usage: str
-    define: Callable[[Values, Sequence[str]], None]
-    call: Callable[[Values, list[str]], int]
-
-
-def _value(values: Values, name: str) -> Any:
-    """The value of a flag."""
-    return values[name].value
-
-
-def _workspace(values: Values) -> workspace_lib.Workspace:
-    start = Path(_value(values, "workspace")) if _value(values, "workspace") else None
-    data = Path(_value(values, "data_dir")) if _value(values, "data_dir") else None
-    return workspace_lib.find(start, data)
-
-
-def _common(values: Values) -> None:
-    flags.DEFINE_string(
-        "workspace", None, "Folder with WORKSPACE.md; default: found upwards.", values
-    )
-    flags.DEFINE_string(
-        "data_dir", None, "Prepared datasets; default: $FACEBENCH_DATA or WORKSPACE/data.", values
-    )
-
-
-def _expect(args: list[str], low: int, high: int, usage: str) -> list[str]:
-    if not low <= len(args) <= high:
-        found = f"unexpected {args[high]!r}" if len(args) > high else "too few arguments"
-        raise UsageError(f"{found}; usage: facebench {usage}")
-    return args
-
+from facebench.verb import Values, Verb
+from facebench.verb import common as _common
+from facebench.verb import expect as _expect
+from facebench.verb import value_of as _value
+from facebench.verb import workspace as _workspace
 
 # -- run ------------------------------------------------------------------------------------------
 
@@ -258,28 +222,6 @@ def _rescore(values: Values, args: list[str]) -> int:
     return 1 if wrong else 0
 
 
-def _reproduce_flags(values: Values, argv: Sequence[str]) -> None:
-    _common(values)
-    flags.DEFINE_list("trial", [], "Trials as VALUE/SEED; default: the first.", flag_values=values)
-    flags.DEFINE_string("rule", "auto", "auto, bitwise or statistical.", values)
-    flags.DEFINE_list(
-        "with", [], "Config changes, such as optim.lr=2e-3: does it notice?", flag_values=values
-    )
-
-
-def _reproduce(values: Values, args: list[str]) -> int:
-    from facebench import protocol, reproduce
-    from facebench.leaderboard import record
-
-    (name,) = _expect(args, 1, 1, VERBS["reproduce"].usage)
-    space, path = _workspace(values), Path(name)
-    asked = (_value(values, "trial"), _value(values, "rule"), _value(values, "with"))
-    outcomes = reproduce.reproduce(space, path, *asked)
-    of = protocol.load(space, record.read(space, path)["protocol"]["id"])
-    print(reproduce.text(of, outcomes))
-    return 0 if all(outcome.passed for outcome in outcomes) else 1
-
-
 def _leaderboard_flags(values: Values, argv: Sequence[str]) -> None:
     _common(values)
 
@@ -362,12 +304,7 @@ VERBS: dict[str, Verb] = {
         _rescore_flags,
         _rescore,
     ),
-    "reproduce": Verb(
-        "train a record's trials again and compare",
-        "reproduce RECORD.json [--trial=VALUE/SEED,..] [--rule=auto|bitwise|statistical]",
-        _reproduce_flags,
-        _reproduce,
-    ),
+    **follow.VERBS,
     "leaderboard": Verb(
         "make the boards from the records, or check all of it",
         "leaderboard build|check",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 from facebench import config as configs
 from facebench import digest, files, plan
 from facebench import protocol as protocols
+from facebench.data import source
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.leaderboard import record as records
 from facebench.leaderboard import stats, trial
@@ -66,6 +68,7 @@ class Outcome:
         floor: the least share that the protocol takes for the same; None if it has none.
         differences: how the environment differs from the recorded one, line by line.
         rule: ``bitwise`` or ``statistical``, the one that was applied.
+        seconds: recorded and now, of all the trial's work.
     """
 
     key: str
@@ -76,6 +79,7 @@ class Outcome:
     floor: float | None
     differences: tuple[str, ...]
     rule: str
+    seconds: tuple[float, float]
 
     @property
     def passed(self) -> bool:
@@ -87,17 +91,121 @@ class Outcome:
         return self.floor is None or (self.agreement is not None and self.agreement >= self.floor)
 
 
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """A trial that could not be run again: its key and the reason, one line."""
+
+    key: str
+    reason: str
+    passed = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A record with all that is needed to run its trials again.
+
+    Attributes:
+        path: of its file.
+        value: what it says.
+        protocol: its protocol, which it was made under.
+        rows: its trials by regime value and seed, ``0.1/0``.
+        bundle: stored predictions; row i of each array is of trial i.
+        config: its experiment.
+    """
+
+    path: Path
+    value: Mapping[str, Any]
+    protocol: Protocol
+    rows: Mapping[str, Mapping[str, Any]]
+    bundle: Mapping[str, np.ndarray]
+    config: configs.Config
+
+    def stored(self, key: str) -> dict[str, np.ndarray]:
+        """The recorded predictions of a trial."""
+        at = list(self.rows).index(key)
+        return {name: array[at] for name, array in self.bundle.items()}
+
+    def chosen(self, keys: Sequence[str]) -> list[str]:
+        """The trials that are asked for, each once; the first one when none is.
+
+        Raises:
+            UsageError: the record has no such trial.
+        """
+        for key in keys:
+            if key not in self.rows:
+                raise UsageError(
+                    f"--trial={key}: {self.path.name} has VALUE/SEED {', '.join(self.rows)}"
+                )
+        return list(dict.fromkeys(keys)) or list(self.rows)[:1]
+
+    def job(self, key: str, folder: Path) -> plan.Job:
+        """A trial to be made in a folder."""
+        row = self.rows[key]
+        return plan.Job(row["regime"]["value"], row["seed"], folder, "to do")
+
+
+def claim(ws: Workspace, path: Path, overrides: Sequence[str] = ()) -> Claim:
+    """Reads a record, its predictions and its experiment.
+
+    Args:
+        ws: the workspace of the record.
+        path: the record.
+        overrides: changes of the config, ``optim.lr=2e-3``.
+
+    Raises:
+        UsageError: an override names no key.
+        FacebenchError: the record, its protocol or predictions are damaged, or its config would
+            mean something else in this release.
+    """
+    value = records.read(ws, path)
+    protocol = protocols.load(ws, value["protocol"]["id"])
+    if faults := records.faults(protocol, value):
+        raise FacebenchError(f"{path}: {faults[0]}")
+    return Claim(
+        path=path,
+        value=value,
+        protocol=protocol,
+        rows={subset_key(t["regime"]["value"], t["seed"]): t for t in value["trials"]},
+        bundle=records.read_bundle(ws, value),
+        config=configs.restore(value["config"]["semantic"], overrides),
+    )
+
+
+def require_data(ws: Workspace, protocol: Protocol) -> None:
+    """Refuses to begin without the prepared dataset, and says how to have it.
+
+    Nothing is prepared here: it may take long, and a newer builder makes another dataset.
+
+    Raises:
+        FacebenchError: it is not there.
+    """
+    wanted = protocol.dataset
+    name, config, version = (wanted[key] for key in ("name", "config", "version"))
+    if source.prepared(ws, name, config, version):
+        return
+    where = f"{ws.relative(ws.data)}: dataset {name}/{config} {version} is not prepared here"
+    if name not in source.names(ws):
+        raise FacebenchError(f"{where}, and the workspace has no builder datasets/{name}")
+    if (made := str(source.builder(ws, name).VERSION)) != version:
+        raise FacebenchError(
+            f"{where}, and this release's builder makes {made}: prepare it with the release of the "
+            "record, and name the folder by --data_dir; `facebench rescore` needs no data"
+        )
+    more = "" if source.generated(ws, name) else f" --source=FOLDER (see datasets/{name}/README.md)"
+    raise FacebenchError(f"{where}; run: facebench data prepare {name}/{config}{more}")
+
+
 def reproduce(
     ws: Workspace,
     path: Path,
     keys: Sequence[str] = (),
     rule: str = "auto",
     overrides: Sequence[str] = (),
-) -> list[Outcome]:
+) -> list[Outcome | Failed]:
     """Runs trials of a record again, in a folder of their own that is removed afterwards.
 
     Args:
-        ws: the workspace of the record; its data is prepared if it is not.
+        ws: the workspace of the record.
         path: the record.
         keys: which trials, as ``VALUE/SEED`` (``0.1/0``); the first one when left out.
         rule: ``bitwise``, ``statistical``, or ``auto``: bitwise where the environment is the
@@ -107,67 +215,82 @@ def reproduce(
     Raises:
         UsageError: no such trial, rule or config key.
         FacebenchError: the record, its protocol or data is damaged or not what it was.
+        Interrupted: a signal; nothing is kept.
     """
     if rule not in RULES:
         raise UsageError(f"--rule={rule}: {nearest(rule, RULES)}")
-    record = records.read(ws, path)
-    protocol = protocols.load(ws, record["protocol"]["id"])
-    if faults := records.faults(protocol, record):
-        raise FacebenchError(f"{path}: {faults[0]}")
-    bundle = records.read_bundle(ws, record)
-    rows = {subset_key(t["regime"]["value"], t["seed"]): t for t in record["trials"]}
-    chosen = list(keys) or list(rows)[:1]
-    for key in chosen:
-        if key not in rows:
-            raise UsageError(f"--trial={key}: {path.name} has {', '.join(rows)}")
-    config = configs.restore(record["config"]["semantic"], overrides)
+    of = claim(ws, path, overrides)
+    chosen = of.chosen(keys)
+    require_data(ws, of.protocol)
 
     from facebench.experiment import Experiment
+    from facebench.train.loop import Interrupted
 
-    outcomes = []
+    outcomes: list[Outcome | Failed] = []
     with files.explained(ws.runs, "running again"):
         ws.runs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".reproduce-", dir=ws.runs) as folder:
-            experiment = Experiment(ws, config, protocol)
-            for key in chosen:
-                row, at = rows[key], list(rows).index(key)
-                job = plan.Job(row["regime"]["value"], row["seed"], Path(folder) / str(at), "to do")
+            experiment = Experiment(ws, of.config, of.protocol)
+            for i, key in enumerate(chosen, 1):
+                title = f"[{i}/{len(chosen)}] {key}  "
+                said = sum(of.rows[key]["time"].values())
+                print(f"{title}runs again; it took {said:.0f} s when it was recorded", flush=True)
+                job = of.job(key, Path(folder) / str(i))
                 experiment.check(job)
-                again = experiment.trial(job, f"{key}  ")
-                stored = {name: array[at] for name, array in bundle.items()}
+                begun = time.monotonic()
+                try:
+                    again = experiment.trial(job, title)
+                except (FacebenchError, Interrupted, OSError):
+                    raise
+                except Exception as error:  # of this trial: the others are still tried
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    outcomes.append(Failed(key, reason))
+                    continue
                 fresh = trial.predictions(job.folder, again) if again["status"] == "ok" else None
-                outcomes.append(_compare(protocol, record, row, stored, again, fresh, rule))
+                outcomes.append(compare(of, key, again, fresh, rule, time.monotonic() - begun))
     return outcomes
 
 
-def _compare(
-    protocol: Protocol,
-    record: Mapping[str, Any],
-    row: Mapping[str, Any],
-    stored: Mapping[str, np.ndarray],
+def compare(
+    of: Claim,
+    key: str,
     again: Mapping[str, Any],
     fresh: Mapping[str, np.ndarray] | None,
     rule: str,
+    seconds: float = 0.0,
 ) -> Outcome:
-    environment = record["environments"][row["environment"]]
+    """Holds a trial that was run again against the recorded one.
+
+    Args:
+        of: the record.
+        key: which of its trials.
+        again: the new trial, as ``trial.json`` holds it.
+        fresh: its stored predictions; None where it diverged.
+        rule: one of `RULES`.
+        seconds: how long it took.
+    """
+    protocol, row = of.protocol, of.rows[key]
+    environment = of.value["environments"][row["environment"]]
     differences = tuple(trial.staleness(environment, again["environment"]))
     claimed = row["status"] == "ok"
     if fresh is None or not claimed:
         same, share = fresh is None and not claimed, None
     else:
+        stored = of.stored(key)
         same = digest.of_arrays(fresh) == digest.of_arrays(stored)
         values = (protocols.dequantise(protocol, x) for x in (stored, fresh))
         share = agreement.agreement(protocol.task, *values)
-    statistical = getattr(protocol, "tolerance", {}).get("statistical", {})
+    statistical = (protocol.tolerance or {}).get("statistical") or {}
     return Outcome(
-        key=subset_key(row["regime"]["value"], row["seed"]),
+        key=key,
         bitwise=same,
         weights=None if row["weights"] is None else row["weights"] == again["model"]["weights"],
-        metrics=tuple(_metric(protocol, record, row, again, m) for m in protocol.metrics),
+        metrics=tuple(_metric(protocol, of.value, row, again, m) for m in protocol.metrics),
         agreement=share,
         floor=statistical.get("agreement"),
         differences=differences,
         rule=("statistical" if differences else "bitwise") if rule == "auto" else rule,
+        seconds=(sum(row["time"].values()), seconds),
     )
 
 
@@ -202,31 +325,45 @@ def prediction_interval(values: Sequence[float], level: float = LEVEL) -> tuple[
     return stats.mean(values) - half, stats.mean(values) + half
 
 
-def text(protocol: Protocol, outcomes: Sequence[Outcome]) -> str:
+def text(protocol: Protocol, outcomes: Sequence[Outcome | Failed]) -> str:
     """The outcomes as lines for a person."""
     lines = []
     what = agreement.RULES[protocol.task][1] if protocol.task in agreement.RULES else ""
     for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            lines.append(f"FAILED {outcome.key}: {outcome.reason}")
+            continue
         verdict = "REPRODUCED" if outcome.passed else "NOT REPRODUCED"
         how = "bit by bit" if outcome.bitwise else f"by the {outcome.rule} rule"
         lines.append(f"{verdict} {outcome.key} {how}")
-        for metric in outcome.metrics:
-            decimals = protocol.metric(metric.name)["decimals"] + 2
-            old, new = (
-                "undefined" if v is None else f"{v:.{decimals}f}"
-                for v in (metric.recorded, metric.again)
-            )
-            mark = "" if metric.inside else "  OUTSIDE"
-            span = f"[{metric.low:.{decimals}f}, {metric.high:.{decimals}f}]"
-            lines.append(f"  {metric.name:<12} recorded {old}  again {new}  expected {span}{mark}")
+        lines += [_metric_line(protocol, metric) for metric in outcome.metrics]
         if outcome.agreement is not None:
-            floor = "the protocol has no floor"
+            floor = "the protocol has no floor: --measure suggests one"
             if outcome.floor is not None:
                 floor = f"floor {outcome.floor:.4f}"
-            lines.append(f"  agreement    {outcome.agreement:.4f} of {what}; {floor}")
+                floor += "" if outcome.agreement >= outcome.floor else "  BELOW"
+            lines.append(f"  agreement    {outcome.agreement:.4f} of {what}")
+            lines.append(f"               {floor}")
         if outcome.weights is not None:
             lines.append(f"  weights      {'the same' if outcome.weights else 'differ'}")
         lines += [f"  environment  {line}" for line in outcome.differences]
     passed = sum(outcome.passed for outcome in outcomes)
-    lines.append(f"{len(outcomes)} trials run again, {passed} reproduced")
+    run = [outcome.seconds for outcome in outcomes if isinstance(outcome, Outcome)]
+    before, now = (sum(column) for column in zip(*run)) if run else (0.0, 0.0)
+    lines.append(
+        f"{len(outcomes)} trials run again, {passed} reproduced; {now:.0f} s in all, "
+        f"{before:.0f} s when they were recorded"
+    )
     return "\n".join(lines)
+
+
+def _metric_line(protocol: Protocol, metric: Metric) -> str:
+    decimals = protocol.metric(metric.name)["decimals"] + 2
+    old, new = (
+        "undefined" if v is None else f"{v:.{decimals}f}" for v in (metric.recorded, metric.again)
+    )
+    expected = "one seed says nothing of others"
+    if math.isfinite(metric.low):
+        expected = f"expected [{metric.low:.{decimals}f}, {metric.high:.{decimals}f}]"
+    mark = "" if metric.inside else "  OUTSIDE"
+    return f"  {metric.name:<12} recorded {old}  again {new}  {expected}{mark}"

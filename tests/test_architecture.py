@@ -31,15 +31,22 @@ MAY = {
         *("tasks", "train"),
     },
     "run": {"config", "experiment", "plan", "protocol", "train"},
+    "explain": {"config", "leaderboard", "metrics", "protocol"},
+    "diff": {"explain", "leaderboard", "metrics", "protocol"},
     "reproduce": {
-        *("config", "experiment", "leaderboard", "metrics", "plan", "protocol"),
+        *("config", "data", "experiment", "leaderboard", "metrics", "plan", "protocol", "train"),
     },
+    "tolerance": {"experiment", "leaderboard", "metrics", "protocol", "reproduce"},
     "plan": {"config", "leaderboard", "protocol"},
     "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
+    "verb": set(),
+    "follow": {
+        *("diff", "explain", "leaderboard", "protocol", "reproduce", "tolerance", "train", "verb"),
+    },
     "cli": {
-        *("catalogue", "config", "leaderboard", "protocol", "quickstart", "reproduce", "run"),
-        "score",
+        *("catalogue", "config", "follow", "leaderboard", "protocol", "quickstart", "run"),
+        *("score", "verb"),
     },
     "__main__": {"cli"},
     "__init__": set(),
@@ -130,6 +137,12 @@ def loaded(code: str) -> set[str]:
 @pytest.mark.parametrize("module", JUDGING)
 def test_the_judging_wing_loads_no_jax(module):
     assert not loaded(f"import facebench.{module}") & HEAVY
+
+
+def test_explaining_loads_no_jax(repository):
+    words = ["explain", "landmarks/synthface/fractions@1", "convnet-s", f"--workspace={repository}"]
+    code = "import facebench.diff\nfrom facebench.cli import main\n"
+    assert not loaded(f"{code}assert main({words!r}) == 0") & HEAVY
 
 
 def test_the_data_wing_loads_no_jax():
