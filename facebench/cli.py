@@ -167,6 +167,12 @@ def _submit_flags(values: Values, argv: Sequence[str]) -> None:
     flags.DEFINE_string("entry", None, "The entry whose trials are folded.", values)
     flags.DEFINE_string("trials", None, "First digits of the config digest, if several.", values)
     flags.DEFINE_string("note", "", "A remark kept in the record.", values)
+    flags.DEFINE_bool(
+        "partial",
+        False,
+        "Also if trials are missing: the row is not ranked before all are.",
+        values,
+    )
 
 
 def _submit(values: Values, args: list[str]) -> int:
@@ -183,8 +189,12 @@ def _submit(values: Values, args: list[str]) -> int:
         _value(values, "entry"),
         config=_value(values, "trials"),
         note=_value(values, "note"),
+        partial=_value(values, "partial"),
     )
     print(f"{'wrote' if new else 'already there:'} {space.relative(path)}")
+    names = _value(values, "protocol"), _value(values, "entry")
+    if lacking := leaderboard.missing(space, *names):
+        print(f"incomplete, not ranked: no record has {', '.join(lacking)}")
     if new:
         print("next: facebench leaderboard build")
     return 0
@@ -198,45 +208,56 @@ def _rescore_flags(values: Values, argv: Sequence[str]) -> None:
 def _rescore(values: Values, args: list[str]) -> int:
     from facebench import leaderboard
     from facebench.leaderboard.judge import MissingTargetsError
+    from facebench.leaderboard.store import UnreachableError
 
     space = _workspace(values)
     if bool(args) == _value(values, "all"):
         raise UsageError(f"give record files or --all; usage: facebench {VERBS['rescore'].usage}")
     paths = [Path(a) for a in args] or leaderboard.record_paths(space)
-    wrong = skipped = 0
+    wrong, skipped = 0, {"labels": 0, "predictions": 0}
     for path in paths:
         try:
             differences = leaderboard.rescore(space, path)
-        except MissingTargetsError as error:
+        except (MissingTargetsError, UnreachableError) as error:
             if not _value(values, "all"):
                 raise
-            skipped += 1
-            print(f"no labels here: {error}")
+            labels = isinstance(error, MissingTargetsError)
+            skipped["labels" if labels else "predictions"] += 1
+            print(f"no labels here: {error}" if labels else f"{error}")
             continue
         wrong += bool(differences)
         print(f"{'DIFFERS' if differences else 'equal  '} {space.relative(path)}")
         for line in differences:
             print(f"        {line}")
-    without = f", {skipped} could not be rescored: their labels are not here" if skipped else ""
-    print(f"{len(paths)} records, {wrong} differ{without}")
+    without = [
+        f", {n} could not be rescored: their {what} are not here"
+        for what, n in skipped.items()
+        if n
+    ]
+    print(f"{len(paths)} records, {wrong} differ{''.join(without)}")
     return 1 if wrong else 0
 
 
 def _leaderboard_flags(values: Values, argv: Sequence[str]) -> None:
     _common(values)
+    flags.DEFINE_string(
+        "against", None, "check: a git revision whose evidence must still be there.", values
+    )
 
 
 def _leaderboard(values: Values, args: list[str]) -> int:
     from facebench import leaderboard
 
     (what,) = _expect(args, 1, 1, VERBS["leaderboard"].usage)
-    space = _workspace(values)
+    space, against = _workspace(values), _value(values, "against")
+    if against is not None and what != "check":
+        raise UsageError(f"--against belongs to leaderboard check, not to {what}")
     if what == "build":
         written = leaderboard.write(space)
         print(f"{len(written)} files; start at {space.relative(space.leaderboards / 'README.md')}")
         return 0
     if what == "check":
-        report = leaderboard.check(space)
+        report = leaderboard.check(space, against)
         for line in report.notices:
             print(f"notice: {line}")
         for line in report.problems:
@@ -294,7 +315,7 @@ VERBS: dict[str, Verb] = {
     ),
     "submit": Verb(
         "fold finished trials into a record",
-        "submit --protocol=ID --entry=NAME",
+        "submit --protocol=ID --entry=NAME [--partial]",
         _submit_flags,
         _submit,
     ),
@@ -307,7 +328,7 @@ VERBS: dict[str, Verb] = {
     **follow.VERBS,
     "leaderboard": Verb(
         "make the boards from the records, or check all of it",
-        "leaderboard build|check",
+        "leaderboard build|check [--against=GIT_REVISION]",
         _leaderboard_flags,
         _leaderboard,
     ),

@@ -2,7 +2,8 @@
 
 Writes are atomic (temporary file in the same folder, fsync, rename). JSON is read strictly: no
 duplicate keys, no NaN. Array files (``.npz``) are written with pinned metadata, so equal arrays
-give equal bytes, and read without pickle, with a limit on what they unpack to.
+give equal bytes, and read without pickle, with a limit on what they unpack to. Only regular files
+are read, up to a size: a pipe would keep a reader waiting, a device has no end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,9 @@ from facebench.errors import FacebenchError
 
 SPARE = 1 << 20  # bytes of free disk to ask for beside what is to be written
 MAX_UNPACKED = 4 << 30  # bytes; a bundle that claims more is refused before it is unpacked
+MAX_JSON = 64 << 20  # bytes of a JSON file
+MAX_MEMBERS = 10_000  # of an array file
+ARRAY_KINDS = "biufSU"  # truth values, whole numbers, floats, text
 
 
 @contextlib.contextmanager
@@ -98,11 +103,37 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Reads a whole regular file.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have at most.
+
+    Raises:
+        FacebenchError: missing, unreadable, a folder, pipe or device, or larger than `limit`.
+    """
+    with explained(path, "reading"):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            mode, size = status.st_mode, status.st_size
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if not stat.S_ISREG(mode):
+                raise FacebenchError(f"{path}: reading failed: it is no regular file")
+            data = file.read(size + 1) if size <= limit else b""
+    if max(len(data), size) > limit:
+        raise FacebenchError(f"{path}: larger than {limit} bytes, the most that such a file has")
+    return data
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice[:80]!r} stands twice")
     return value
 
 
@@ -113,26 +144,25 @@ def _no_constant(name: str) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text} is larger than a float64 can hold")
+        raise ValueError(f"{text[:40]} is larger than a float64 can hold")
     return value
 
 
 def _exact(text: str) -> int:
-    value = int(text)
-    if abs(value) >= 1 << 53:
-        raise ValueError(f"{text} is larger than a JSON number holds exactly (2^53)")
-    return value
+    if len(text) > 17 or abs(int(text)) >= 1 << 53:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise ValueError(f"{shown} is larger than a JSON number holds exactly (2^53)")
+    return int(text)
 
 
 def read_json(path: Path) -> Any:
     """Reads strict JSON.
 
     Raises:
-        FacebenchError: the file is missing, truncated, not UTF-8, or holds duplicate keys, NaN
-            or a number that a float64 cannot hold.
+        FacebenchError: the file is missing, truncated, not UTF-8, larger than `MAX_JSON`, or
+            holds duplicate keys, NaN or a number that a float64 cannot hold.
     """
-    with explained(path, "reading"):
-        data = path.read_bytes()
+    data = read_bytes(path, MAX_JSON)
     try:
         return json.loads(
             data.decode(),
@@ -181,27 +211,77 @@ def read_npz(path: Path, max_bytes: int = MAX_UNPACKED) -> dict[str, np.ndarray]
         FacebenchError: missing, truncated, not a zip of ``.npy`` members, a pickle inside, or
             larger than `max_bytes` once unpacked.
     """
-    with explained(path, "reading"):
-        data = path.read_bytes()
+    return unpack(read_bytes(path, max_bytes + SPARE), path, max_bytes)
+
+
+def unpack(data: bytes, where: Path | str, max_bytes: int = MAX_UNPACKED) -> dict[str, np.ndarray]:
+    """`read_npz` for bytes that are here already.
+
+    Args:
+        data: of an ``.npz`` file.
+        where: what error messages call it.
+        max_bytes: see `read_npz`.
+    """
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
+            if len(members) > MAX_MEMBERS:
+                raise ValueError(f"holds {len(members)} members, at most {MAX_MEMBERS}")
             if sum(member.file_size for member in members) > max_bytes:
                 raise ValueError(f"unpacks to more than {max_bytes} bytes")
             for member in members:
-                name = member.filename.removesuffix(".npy")
-                if name == member.filename or "/" in name or "\\" in name or name in arrays:
-                    raise ValueError(f"member {member.filename!r} is not a plain array name")
+                name = _array_name(member)
+                if False:
+                    raise ValueError(f"member {member.filename[:80]!r} stands twice")
                 with archive.open(member) as file:
                     content = file.read(member.file_size + 1)
-                if len(content) > member.file_size:
-                    raise ValueError(f"member {member.filename!r} is larger than it says")
-                arrays[name] = npy.read_array(io.BytesIO(content), allow_pickle=False)
+                if len(content) != member.file_size:
+                    raise ValueError(f"member {member.filename[:80]!r} is not as long as it says")
+                arrays[name] = _plain_array(name, content)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise FacebenchError(
-            f"{path}: not a readable .npz of plain arrays: {error}; write it with numpy.savez"
+            f"{where}: not a readable .npz of plain arrays: {_line(error)}; "
+            "write it with numpy.savez"
         ) from error
     except Exception as error:  # zlib.error and what else a broken stream may raise
-        raise FacebenchError(f"{path}: damaged .npz: {error}; write it again") from error
+        raise FacebenchError(f"{where}: damaged .npz: {_line(error)}; write it again") from error
     return arrays
+
+
+def _array_name(member: zipfile.ZipInfo) -> str:
+    """The name of an array by its member, which is no path and packed as `npz_bytes` packs."""
+    name = member.filename.removesuffix(".npy")
+    if name in (member.filename, "") or not name.isprintable() or {*"/\\:"} & {*name}:
+        raise ValueError(f"member {member.filename[:80]!r} is not a plain array name")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"member {member.filename[:80]!r} is neither stored nor deflated")
+    return name
+
+
+def _plain_array(name: str, content: bytes) -> np.ndarray:
+    """Reads one ``.npy``; its header is held against its length before anything is set aside."""
+    stream = io.BytesIO(content)
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"array {name[:80]!r} is .npy version {version}, expected (1, 0)")
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = header(stream)
+    if dtype.hasobject:
+        raise ValueError(f"array {name[:80]!r} holds Python objects: allow_pickle is not given")
+    if dtype.kind not in ARRAY_KINDS or dtype.itemsize == 0:
+        raise ValueError(
+            f"array {name[:80]!r} has type {str(dtype)[:80]}, expected numbers or text"
+        )
+    if (
+        min(shape, default=0) < 0
+        or math.prod(shape) * dtype.itemsize != len(content) - stream.tell()
+    ):
+        raise ValueError(f"array {name[:80]!r} is not as long as its shape {str(shape)[:80]} says")
+    stream.seek(0)
+    return npy.read_array(stream, allow_pickle=False)
+
+
+def _line(error: Exception) -> str:
+    """An error as one line of moderate length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

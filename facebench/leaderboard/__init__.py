@@ -1,7 +1,9 @@
 """The judging wing: stored predictions in, records and boards out. Needs no accelerator.
 
-``judge`` scores stored predictions, ``trial`` and ``record`` keep them, ``stats`` says how sure,
-``board`` ranks, ``render`` writes, ``pages`` does it for a workspace, ``audit`` doubts all of it.
+``judge`` scores stored predictions, ``trial``, ``record`` and ``store`` keep them, ``submission``
+makes one of the other, ``attestation`` says what was run again, ``stats`` how sure, ``board``
+ranks, ``render`` writes, ``pages`` does it for a workspace; ``audit`` doubts all of it, and
+``gate`` sees to it that nothing is taken back.
 The functions here load those modules when they are called, so that importing this costs nothing.
 """
 
@@ -16,12 +18,17 @@ if TYPE_CHECKING:
 
 
 def submit(
-    workspace: Workspace, protocol: str, entry: str, config: str | None = None, note: str = ""
+    workspace: Workspace,
+    protocol: str,
+    entry: str,
+    config: str | None = None,
+    note: str = "",
+    partial: bool = False,
 ) -> tuple[Path, bool]:
-    """Folds an entry's trials into a record; see `record.submit`."""
-    from facebench.leaderboard import record
+    """Folds an entry's trials into a record; see `submission.submit`."""
+    from facebench.leaderboard import submission
 
-    return record.submit(workspace, protocol, entry, config, note)
+    return submission.submit(workspace, protocol, entry, config, note, partial)
 
 
 def rescore(workspace: Workspace, path: Path) -> list[str]:
@@ -52,11 +59,19 @@ def write(workspace: Workspace) -> list[str]:
     return pages.write(workspace)
 
 
-def check(workspace: Workspace) -> Report:
+def check(workspace: Workspace, against: str | None = None) -> Report:
     """Checks all that is committed; see `audit.check`."""
     from facebench.leaderboard import audit
 
-    return audit.check(workspace)
+    return audit.check(workspace, against)
+
+
+def missing(workspace: Workspace, protocol: str, entry: str) -> list[str]:
+    """The trials that no record of an entry has; see `submission.missing`."""
+    from facebench import protocol as protocols
+    from facebench.leaderboard import submission
+
+    return submission.missing(workspace, protocols.load(workspace, protocol), entry)
 
 
 def board_text(workspace: Workspace, protocol_id: str, width: int = 100) -> str:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facebench.leaderboard import compare, curve, derived, retraction, stats
+from facebench.leaderboard import attestation, compare, curve, derived, retraction, stats
 from facebench.leaderboard.derived import GATED, RESCORED
 from facebench.leaderboard.united import Entry, Trial, unite
 from facebench.protocol import Protocol
@@ -192,6 +192,7 @@ def assemble(
     known = {} if fresh else derived.load(workspace, protocol, labels)
     records = derived.evidence(workspace, protocol, labels, known, retractions)
     standing = [item for item in records if item.value["record_id"] not in retractions]
+    standing = attestation.raised(workspace, protocol, standing)
     sound: list[Entry] = []
     incomplete, unranked = [], []
     for entry in unite(protocol, standing):

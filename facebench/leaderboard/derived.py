@@ -16,6 +16,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import numpy as np
 
 from facebench import files, metrics
 from facebench.errors import FacebenchError
-from facebench.leaderboard import compare, jsontext, judge, record, resample
+from facebench.leaderboard import compare, jsontext, judge, record, resample, store
 from facebench.leaderboard.united import Entry
 from facebench.metrics._parts import Parts
 from facebench.protocol import Protocol, dequantise, subset_key
@@ -35,6 +37,7 @@ VERSION = 1
 SCHEMA = "facebench/derived-1"
 TOLERANCE = 1e-6  # by which a derived number may differ when it is computed again, relative
 RESCORED, GATED = "re-scored", "labels gated"
+UNREACHABLE, RETRACTED = "evidence unreachable", "retracted"
 
 
 def place(workspace: Workspace, protocol_id: str) -> Path:
@@ -73,8 +76,8 @@ class Evidence:
         path: of its file, relative to the workspace, with forward slashes.
         value: what it says.
         file: SHA-256 of its file.
-        bundle: SHA-256 of its bundle, None where that is missing.
-        scored: whether its metrics were computed again.
+        bundle: SHA-256 of what git keeps of its bundle (`store`), None where that is missing.
+        scored: whether its metrics were computed again, where its evidence could be had.
         trust: how far its numbers can be recomputed from what is committed.
         fault: why it is not ranked, missing trials apart, or None.
     """
@@ -100,8 +103,8 @@ def load(workspace: Workspace, protocol: Protocol, labels: Labels) -> dict[str, 
     A file that cannot be read counts as missing: the build writes it anew.
     """
     try:
-        value = json.loads(place(workspace, protocol.id).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(files.read_bytes(place(workspace, protocol.id), files.MAX_JSON))
+    except (FacebenchError, ValueError, RecursionError):
         return {}
     if not isinstance(value, dict) or any(
         value.get(name) != expected for name, expected in _header(protocol, labels).items()
@@ -187,19 +190,22 @@ def evidence(
     found = []
     for path in record.paths(workspace, protocol.id):
         name = path.relative_to(workspace.root).as_posix()
-        data = path.read_bytes()
+        data = files.read_bytes(path, files.MAX_JSON)
         file = hashlib.sha256(data).hexdigest()
         line = lines.get(name)
         if line and line["file"] == file:
             value = json.loads(data)  # these very bytes have been checked
             bundle = _sha(record.bundle_place(workspace, value))
-            if bundle == line["bundle"] and (line["scored"] or not labels.here):
+            gone = store.gone(workspace, value["predictions"]["content_digest"])
+            known_state = (value["record_id"] in retracted) == (line["fault"] == RETRACTED)
+            scored = line["scored"] or not labels.here
+            if bundle == line["bundle"] and scored and known_state and not gone:
                 found.append(Evidence(name, value, **line))
                 continue
         value = record.read(workspace, path)
         bundle = _sha(record.bundle_place(workspace, value))
         if value["record_id"] in retracted:
-            verdict: tuple[bool, str, str | None] = (True, "-", "retracted")
+            verdict: tuple[bool, str, str | None] = (True, "-", RETRACTED)
         else:
             verdict = _verdict(workspace, protocol, value, labels)
         found.append(Evidence(name, value, file, bundle, *verdict))
@@ -212,12 +218,13 @@ def _verdict(
     """Whether a record was scored again, what its numbers rest on, and what is wrong with it."""
     if value["protocol"]["digest"] != protocol.digest:
         return True, "-", "made under another version of the protocol file"
-    missing = {f"trial {subset_key(*asked)} is missing" for asked in protocol.trials()}
-    if faults := [line for line in record.faults(protocol, value) if line not in missing]:
+    if faults := record.faults(protocol, value):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return True, "-", f"not as the protocol asks: {faults[0]}{more}"
     try:
         bundle = record.read_bundle(workspace, value)
+    except store.UnreachableError:
+        return False, "-", UNREACHABLE
     except FacebenchError:
         return True, "-", "its predictions are missing or damaged"
     if not labels.here:
@@ -307,10 +314,8 @@ def _parts(
                 seeds.append(float(score))
                 continue
             if trial.record not in bundles:
-                bundles[trial.record] = files.read_npz(
-                    record.bundle_place(workspace, entry.values[trial.record]),
-                    record.BUNDLE_LIMIT,
-                )
+                content = entry.values[trial.record]["predictions"]["content_digest"]
+                bundles[trial.record] = store.read(workspace, content, entry.name)
             stored = {k: array[trial.row] for k, array in bundles[trial.record].items()}
             found = metrics.parts(
                 protocol.task, protocol.convention, dequantise(protocol, stored), labels.arrays
@@ -391,10 +396,13 @@ def differences(committed: Any, again: Any, name: str = "") -> list[str]:
 
 
 def _sha(path: Path) -> str | None:
-    """The SHA-256 of a file; None where there is none. Small files are read in one piece."""
+    """The SHA-256 of a regular file; None where there is none."""
     hasher = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return None
             while data := file.read(1 << 16):
                 hasher.update(data)
     except OSError:

@@ -53,7 +53,7 @@ ROW: Mapping[str, str] = {
     "entry": "its name",
     "kind": "floor, baseline or entry",
     "records": "paths in the workspace",
-    "trust": "re-scored, labels gated or -",
+    "trust": "-, labels gated, re-scored, re-run or independent",
     "parameters": "at the largest regime value",
     "rank": "[best, worst] that it may have, or null",
     "group": "letters; rows that share one are not told apart",

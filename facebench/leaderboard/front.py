@@ -60,7 +60,10 @@ def index(boards: Sequence[Board]) -> str:
         "or where a page is not what the build makes.\n"
         "- Where the test labels are gated, only who has the dataset can check; the boards say "
         "`labels gated`.\n"
-        "- No record says anything about its own trust or rank.",
+        "- No record says anything about its own trust or rank. **Trust** is computed: "
+        "`re-scored`: the numbers follow from the predictions; `re-run`: two trials or more were "
+        "run again and came out the same by the protocol's rule (`attestations/`); `independent`: "
+        "on another kind of machine than the recorded one. Who ran them, no file can tell.",
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 

@@ -18,6 +18,18 @@ from facebench.protocol import Protocol, subset_key
 if TYPE_CHECKING:
     from facebench.leaderboard.derived import Evidence
 
+#: From the least to the most that was done to believe a row's numbers; computed, never claimed.
+#: `attestation` says what the last two mean. What is merely reported is in no row.
+TRUST = (
+    "-",
+    "labels gated",
+    "labels gated, re-run",
+    "labels gated, independent",
+    "re-scored",
+    "re-run",
+    "independent",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -98,12 +110,14 @@ def unite(protocol: Protocol, records: Sequence[Evidence]) -> list[Entry]:
 
 
 def _one(protocol: Protocol, name: str, items: Sequence[Evidence]) -> Entry:
-    kind = items[0].value["kind"]
+    kind, config = items[0].value["kind"], items[0].value["config"]["digest"]
     trials: dict[str, Trial] = {}
     claims: dict[str, tuple[str, Any]] = {}
     for item in items:
         if item.value["kind"] != kind:
             _conflict(name, items[0].path, item.path, f"kind {kind!r} and {item.value['kind']!r}")
+        if item.value["config"]["digest"] != config:
+            _conflict(name, items[0].path, item.path, "trials of two configs")
         for row, said in enumerate(item.value["trials"]):
             key = subset_key(said["regime"]["value"], said["seed"])
             claim = (said["trial_id"], said["status"], said["subset_digest"], said["metrics"])
@@ -132,9 +146,14 @@ def _one(protocol: Protocol, name: str, items: Sequence[Evidence]) -> Entry:
         values={item.path: {"predictions": item.value["predictions"]} for item in items},
         digests=[[item.file, item.bundle] for item in items],
         trials=dict(sorted(trials.items(), key=lambda kv: (order.get(kv[0], len(order)), kv[0]))),
-        trust=(faults[0] if faults else items[0]).trust,
+        trust=faults[0].trust if faults else min((item.trust for item in items), key=_level),
         fault=faults[0].fault if faults else None,
     )
+
+
+def _level(trust: str) -> int:
+    """The place of a trust on the ladder."""
+    return TRUST.index(trust) if trust in TRUST else -1
 
 
 def _conflict(name: str, first: str, second: str, what: str) -> None:

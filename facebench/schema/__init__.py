@@ -9,15 +9,16 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from facebench import digest, files
 from facebench.errors import FacebenchError, nearest
+from facebench.schema import fast
 
 FOLDER = Path(__file__).parent
-VERSIONS = {"protocol": 1, "record": 1, "reported": 1, "trial": 1}
+VERSIONS = {"attestation": 1, "protocol": 1, "record": 1, "reported": 1, "trial": 1}
 SHOWN = 80  # characters of a wrong value that a message repeats
 
 
@@ -53,6 +54,8 @@ def check(value: Any, kind: str, where: Path | str) -> None:
     except ValueError as error:
         raise FacebenchError(f"{where}: {error}") from error
     _check_version(value, kind, where)
+    if _fast(kind)(value):
+        return
     faults = sorted(
         _validator(kind).iter_errors(value), key=lambda e: (len(e.absolute_path), str(e.path))
     )
@@ -79,20 +82,31 @@ def _check_version(value: Any, kind: str, where: Path | str) -> None:
 
 
 @functools.cache
+def _schema(kind: str) -> dict[str, Any]:
+    text = (FOLDER / f"{kind}-{VERSIONS[kind]}.json").read_text(encoding="utf-8")
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+@functools.cache
+def _fast(kind: str) -> Callable[[Any], bool]:
+    """Whether a value surely fits; see `fast`."""
+    return fast.compiled(_schema(kind))
+
+
+@functools.cache
 def _validator(kind: str) -> Any:
-    """A compiled validator; jsonschema is imported here, so only by who checks something."""
+    """A compiled validator; jsonschema is imported here, only where something does not fit."""
     import jsonschema
 
     def pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[Any]:
-        # Python's `$` also matches before a final newline, JSON Schema's does not.
-        if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+        if isinstance(instance, str) and not fast.pattern(pattern).search(instance):
             yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
-    text = (FOLDER / f"{kind}-{VERSIONS[kind]}.json").read_text(encoding="utf-8")
     strict = jsonschema.validators.extend(
         jsonschema.Draft202012Validator, validators={"pattern": pattern}
     )
-    return strict(json.loads(text))
+    return strict(_schema(kind))
 
 
 def _explain(fault: Any) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from facebench import digest, files, leaderboard, protocol
 from facebench.leaderboard import judge, record, trial
+from facebench.protocol import manifest
 from facebench.workspace import Workspace
 
 LANDMARKS = "landmarks/toy/fractions@1"
@@ -113,6 +114,11 @@ def recognition_targets() -> dict[str, np.ndarray]:
 class Toy:
     """A workspace in a temporary folder."""
 
+    landmark_draft = staticmethod(landmark_draft)
+    landmark_targets = staticmethod(landmark_targets)
+    recognition_draft = staticmethod(recognition_draft)
+    recognition_targets = staticmethod(recognition_targets)
+
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         (root / "WORKSPACE.md").write_text("a toy\n", encoding="utf-8")
@@ -134,6 +140,34 @@ class Toy:
             "targets": digest.of_arrays(targets),
         }
         return protocol.freeze(self.space, where, facts)
+
+    def freeze_listed(self, draft: dict):
+        """A protocol whose subsets are real lists of keys, with their manifest."""
+        targets = landmark_targets()
+        where = self.space.protocols / f"{draft['id']}.json"
+        files.write_json(where, draft)
+        files.write_npz(self.space.targets(draft["id"], True), targets)
+        keys = {
+            protocol.subset_key(value, seed): [f"p{i}/{seed}" for i in range(int(40 * value))]
+            for value in draft["regimes"]["values"]
+            for seed in draft["seeds"]
+        }
+        facts = {
+            "splits": {
+                name: {"n": size, "keys": sha(name), "content": sha(name + "!")}
+                for name, size in (("train", 40), ("test", 12))
+            },
+            "subsets": {name: digest.of_lines(sorted(one)) for name, one in keys.items()},
+            "targets": digest.of_arrays(targets),
+            "crops": sha("crops"),
+        }
+        of = protocol.freeze(self.space, where, facts)
+        counts = {
+            name: {"samples": len(one), "units": len(one), "classes": {}}
+            for name, one in keys.items()
+        }
+        manifest.write(self.space, of, keys, counts)
+        return of
 
     def predict(self, of, noise: float, seed: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -236,6 +270,12 @@ class Toy:
         """Every file of the workspace, to see that nothing else was touched."""
         found = sorted(p for p in self.root.rglob("*") if p.is_file())
         return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in found}
+
+
+@pytest.fixture(scope="session")
+def workspace() -> type[Toy]:
+    """`Toy`, for fixtures of a wider scope than one test."""
+    return Toy
 
 
 @pytest.fixture
