@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXPLAIN = "explain PROTOCOL [ENTRY] [METRIC] [REGIME] | RECORD [METRIC] [REGIME] [--group=FIELD]"
 DIFF = "diff RECORD_A RECORD_B | PROTOCOL ENTRY_A ENTRY_B [--metric=M] [--regime=R]"
-REPRODUCE = "reproduce RECORD [--trial=VALUE/SEED,..] [--rule=RULE] [--measure=N]"
+REPRODUCE = "reproduce RECORD [--trial=VALUE/SEED,..] [--rule=RULE] [--measure=N] [--attest]"
 
 
 def _question_flags(values: Values) -> None:
@@ -133,6 +133,7 @@ def _reproduce_flags(values: Values, argv: Sequence[str]) -> None:
         "measure", None, "Run N times in ways that change rounding alone: the floor.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_bool("attest", False, "Write down that it was reproduced, to commit.", values)
 
 
 def _reproduce(values: Values, args: list[str]) -> int:
@@ -157,7 +158,9 @@ def _reproduce(values: Values, args: list[str]) -> int:
     from facebench.train.loop import Interrupted
 
     try:
-        outcomes = reproduce.reproduce(ws, path, keys, value_of(values, "rule"), changes)
+        outcomes = reproduce.reproduce(
+            ws, path, keys, value_of(values, "rule"), changes, value_of(values, "attest")
+        )
     except Interrupted as stop:
         print(f"{stop}; nothing of it is kept", flush=True)
         return stop.exit_code

@@ -23,8 +23,8 @@ from facebench import digest, files, plan
 from facebench import protocol as protocols
 from facebench.data import source
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.leaderboard import attestation, stats, trial
 from facebench.leaderboard import record as records
-from facebench.leaderboard import stats, trial
 from facebench.metrics import agreement
 from facebench.protocol import Protocol, subset_key
 from facebench.workspace import Workspace
@@ -201,6 +201,7 @@ def reproduce(
     keys: Sequence[str] = (),
     rule: str = "auto",
     overrides: Sequence[str] = (),
+    attest: bool = False,
 ) -> list[Outcome | Failed]:
     """Runs trials of a record again, in a folder of their own that is removed afterwards.
 
@@ -211,14 +212,18 @@ def reproduce(
         rule: ``bitwise``, ``statistical``, or ``auto``: bitwise where the environment is the
             recorded one, else statistical.
         overrides: changes of the config, ``optim.lr=2e-3``: to see that the check has teeth.
+        attest: write an attestation of each trial that is reproduced.
 
     Raises:
-        UsageError: no such trial, rule or config key.
-        FacebenchError: the record, its protocol or data is damaged or not what it was.
+        UsageError: no such trial, rule or config key; an attestation of a changed config.
+        FacebenchError: the record, its protocol or data is damaged or not what it was; or its
+            protocol's rule does not let a trial be attested.
         Interrupted: a signal; nothing is kept.
     """
     if rule not in RULES:
         raise UsageError(f"--rule={rule}: {nearest(rule, RULES)}")
+    if attest and overrides:
+        raise UsageError("--attest is of the record as it is: leave out --with")
     of = claim(ws, path, overrides)
     chosen = of.chosen(keys)
     require_data(ws, of.protocol)
@@ -247,7 +252,11 @@ def reproduce(
                     outcomes.append(Failed(key, reason))
                     continue
                 fresh = trial.predictions(job.folder, again) if again["status"] == "ok" else None
-                outcomes.append(compare(of, key, again, fresh, rule, time.monotonic() - begun))
+                outcome = compare(of, key, again, fresh, rule, time.monotonic() - begun)
+                outcomes.append(outcome)
+                if attest and outcome.passed:
+                    place = attestation.attest(ws, of.protocol, path, key, again, fresh)
+                    print(f"{title}attested: {ws.relative(place)}", flush=True)
     return outcomes
 
 
@@ -307,22 +316,8 @@ def _metric(
         for t in record["trials"]
         if t["regime"]["value"] == row["regime"]["value"] and t["metrics"][name] is not None
     ]
-    low, high = prediction_interval(seeds)
+    low, high = stats.prediction_interval(seeds, LEVEL)
     return Metric(name, row["metrics"][name], (again["metrics"] or {}).get(name), low, high)
-
-
-def prediction_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Where one more draw is expected: mean +- t(n - 1) s sqrt(1 + 1/n).
-
-    The whole line for fewer than two values.
-    """
-    n = len(values)
-    if n < 2:
-        return -math.inf, math.inf
-    t = stats.t_quantile((1 + level) / 2, n - 1)
-    half = t * stats.std(values) * math.sqrt(1 + 1 / n)
-    half += 1e-9 * max(1.0, abs(stats.mean(values)))  # seeds that are all alike
-    return stats.mean(values) - half, stats.mean(values) + half
 
 
 def text(protocol: Protocol, outcomes: Sequence[Outcome | Failed]) -> str:

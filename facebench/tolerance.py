@@ -24,7 +24,7 @@ from typing import Any
 
 from facebench import files, reproduce
 from facebench.errors import FacebenchError, UsageError
-from facebench.leaderboard import trial
+from facebench.leaderboard import stats, trial
 from facebench.metrics import agreement
 from facebench.protocol import Protocol
 from facebench.workspace import Workspace
@@ -187,10 +187,10 @@ def environment(variant: Variant, base: Any) -> dict[str, str]:
 def floor(shares: Sequence[float]) -> float:
     """The agreement that one more run is expected to reach, in [0, 1], rounded down.
 
-    The lower end of `reproduce.prediction_interval` over the runs' shares, and never above the
+    The lower end of `stats.prediction_interval` over the runs' shares, and never above the
     smallest share that was seen.
     """
-    low, _ = reproduce.prediction_interval(shares)
+    low, _ = stats.prediction_interval(shares, reproduce.LEVEL)
     return max(0.0, math.floor(min(low, min(shares)) * DIGITS + 1e-4) / DIGITS)
 
 

@@ -17,7 +17,6 @@ an interval over two or three seeds lets nearly everything pass.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,26 +181,12 @@ def contradictions(of: Protocol, claimed: Mapping[str, Any], value: Mapping[str,
             for t in claimed["trials"]
             if t["regime"]["value"] == row["regime"]["value"] and t["metrics"][name] is not None
         ]
-        low, high = prediction_interval(seeds)
+        low, high = stats.prediction_interval(seeds, LEVEL)
         if (row["metrics"][name] is None) != (found is None) or (
             found is not None and not low <= found <= high
         ):
             lines.append(f"{name} {found} lies outside [{low:.6g}, {high:.6g}] of the record")
     return lines
-
-
-def prediction_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Where one more draw is expected: mean +- t(n - 1) s sqrt(1 + 1/n).
-
-    The whole line for fewer than two values.
-    """
-    n = len(values)
-    if n < 2:
-        return -math.inf, math.inf
-    t = stats.t_quantile((1 + level) / 2, n - 1)
-    half = t * stats.std(values) * math.sqrt(1 + 1 / n)
-    half += 1e-9 * max(1.0, abs(stats.mean(values)))  # seeds that are all alike
-    return stats.mean(values) - half, stats.mean(values) + half
 
 
 def faults(

@@ -244,7 +244,8 @@ def _caption(of: Board) -> str:
         _sampling(of),
         _rule(of),
         "**Kind**: floor: what is reached without training a network; baseline: a simple method "
-        "to beat; entry: what is compared.",
+        "to beat; entry: what is compared; canary: it knows nothing and must not beat chance, or "
+        "`facebench leaderboard check` fails.",
         "**Trust**: re-scored: every number was computed again from the committed predictions "
         "and test labels, of exactly the files that stand here now; `facebench leaderboard check` "
         "does it once more. Labels gated: the predictions are committed, the labels need the "

@@ -29,6 +29,20 @@ def std(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
+def prediction_interval(values: Sequence[float], level: float) -> tuple[float, float]:
+    """Where one more draw is expected: mean +- t(n - 1) s sqrt(1 + 1/n).
+
+    The whole line for fewer than two values.
+    """
+    n = len(values)
+    if n < 2:
+        return -math.inf, math.inf
+    t = t_quantile((1 + level) / 2, n - 1)
+    half = t * std(values) * math.sqrt(1 + 1 / n)
+    half += 1e-9 * max(1.0, abs(mean(values)))  # seeds that are all alike
+    return mean(values) - half, mean(values) + half
+
+
 def half_width(values: Sequence[float], level: float = LEVEL) -> float | None:
     """Half the width of Student's t interval for the mean, t(n - 1) s / sqrt(n).
 

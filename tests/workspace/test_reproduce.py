@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 
 from facebench import cli, protocol, reproduce, tolerance
 from facebench.data import pipeline
+from facebench.leaderboard import stats
 from facebench.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -138,14 +139,14 @@ def test_a_record_of_other_keys_is_refused(submitted, tmp_path, capsys):
 
 def test_the_interval_of_one_more_draw():
     values = [0.61, 0.58, 0.64, 0.6, 0.55]
-    low, high = reproduce.prediction_interval(values)
+    low, high = stats.prediction_interval(values, 0.99)
     half = scipy_stats.t.ppf(0.995, 4) * np.std(values, ddof=1) * np.sqrt(1.2)
     assert (low, high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), 1e-6)
-    assert reproduce.prediction_interval([0.5]) == (-np.inf, np.inf)
+    assert stats.prediction_interval([0.5], 0.99) == (-np.inf, np.inf)
     # as often as it says: 99 of 100 further draws lie within
     rng = np.random.Generator(np.random.Philox(5))
     draws = rng.normal(size=(4000, 4))
-    spans = [reproduce.prediction_interval(row[:3]) for row in draws]
+    spans = [stats.prediction_interval(row[:3], 0.99) for row in draws]
     inside = np.mean([a <= x <= b for (a, b), x in zip(spans, draws[:, 3])])
     assert abs(inside - 0.99) < 0.006
 
