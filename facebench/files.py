@@ -232,7 +232,7 @@ def unpack(data: bytes, where: Path | str, max_bytes: int = MAX_UNPACKED) -> dic
                 raise ValueError(f"unpacks to more than {max_bytes} bytes")
             for member in members:
                 name = _array_name(member)
-                if False:
+                if name in arrays:
                     raise ValueError(f"member {member.filename[:80]!r} stands twice")
                 with archive.open(member) as file:
                     content = file.read(member.file_size + 1)

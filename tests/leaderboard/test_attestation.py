@@ -78,6 +78,22 @@ def test_another_kind_of_machine_is_independent(toy, of):
     assert problems(toy) == []
 
 
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ({"platform": "other"}, "independent"),
+        ({"python": "3.13.1", "devices": 8, "facebench": "9.0", "packages": {}}, "re-run"),
+    ],
+)
+def test_another_version_is_no_other_machine(toy, of, other, expected):
+    path = toy.record(of, "net", 1.0)
+    for key in ("0.1/0", "1.0/0"):
+        value, fresh = again(toy, of, path, key)
+        value = value | {"environment": value["environment"] | other}
+        attestation.attest(toy.space, of, path, key, value, fresh)
+    assert trust(toy, of) == [expected]
+
+
 def test_an_entry_is_worth_its_least_record(toy, of):
     toy.run(of, "net", 1.0, skip=("0.1/0", "1.0/0"))
     first, _ = leaderboard.submit(toy.space, of.id, "net", partial=True)

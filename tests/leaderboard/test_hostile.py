@@ -9,6 +9,7 @@ import re
 import shutil
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,9 +178,12 @@ def test_what_is_no_file(space, capsys, tmp_path, kind, what):
     assert code == 1 or (kind, what, code) == ("trial", "loop", 0), printed
 
 
-def rebound(toy, change):
-    """Changes a record and hashes it again, so that only what it says is hostile."""
-    return toy.rehash(place(toy, "record"), change)
+def test_what_is_no_regular_file_is_said_to_be_none(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        for read in (files.read_json, files.read_npz):
+            with pytest.raises(FacebenchError, match="it is no regular file"):
+                read(path)
 
 
 @pytest.mark.parametrize(
