@@ -47,7 +47,7 @@ def index(boards: Sequence[Board]) -> str:
         "- `retractions/`: which records no longer count, and why\n"
         "- `predictions/`, `targets/`: what the numbers are computed from\n"
         "- `reported/`: numbers published elsewhere, without predictions; never ranked: "
-        "[the list](boards/reported.md)\n"
+        "`boards/reported.md`\n"
         "- `derived/`: what scoring again, resampling and comparing gave, for exactly these files\n"
         "- `boards/`, `exports/`, `derived/` and this file: written by "
         "`facebench leaderboard build`",
