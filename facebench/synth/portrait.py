@@ -39,9 +39,9 @@ def vector(
         raise FacebenchError(f"{owner}.{name}: found {value!r}, expected {shape} numbers") from None
     if out.shape != shape:
         raise FacebenchError(f"{owner}.{name}: found shape {out.shape}, expected {shape}")
-    low, high = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
     bad = ~((out >= low) & (out <= high))
     if bad.any():
+        low, high = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
         k = tuple(int(i[0]) for i in np.nonzero(bad))
         raise FacebenchError(
             f"{owner}.{name}[{', '.join(map(str, k))}]: found {out[k]}, expected a number in "
