@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from facebench import schemes
 from facebench.data import pipeline, source, transforms
 from facebench.errors import FacebenchError, UsageError
 
@@ -339,3 +340,34 @@ def test_environment_is_as_it_was():
         [sys.executable, "-c", code, "--n=7"], capture_output=True, text=True, env=dict(os.environ)
     )
     assert out.stdout == "[0, 1] 7\n"
+
+
+def test_labels_that_are_given_follow_their_samples(split):
+    """Row i is for the i-th sample of the subset, in whatever order it is seen."""
+    given = {"au": np.arange(12.0)[:, None] * [1.0, -1.0], "expression": np.arange(12) + 100}
+    made = train(split, 3, fields=("au", "expression"), given=given)
+    for batch in made:
+        place = np.searchsorted(EVEN, batch["index"])
+        np.testing.assert_array_equal(batch["expression"], place + 100)
+        np.testing.assert_array_equal(batch["au"], place[:, None] * np.array([1.0, -1.0]))
+        assert (batch["au"].dtype, batch["expression"].dtype) == (np.float32, np.int32)
+
+
+def test_class_maps_move_with_the_picture():
+    """By hand: a shift by whole pixels, a mirror image, and what comes from outside."""
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    shifted = transforms.warp_labels(labels, np.array([[1.0, 0, 2], [0, 1, -1]]), 8)
+    np.testing.assert_array_equal(shifted[:7, 2:], labels[1:, :6])
+    assert (shifted[7] == 255).all()
+    assert (shifted[:, :2] == 255).all()
+    mirrored = transforms.warp_labels(labels, np.array([[-1.0, 0, 7], [0, 1, 0]]), 8)
+    np.testing.assert_array_equal(mirrored, labels[:, ::-1])
+
+
+def test_left_is_right_in_a_mirror():
+    names = [*schemes.PARSE]
+    for number, name in enumerate(names):
+        swapped = {"left": "right", "right": "left"}.get(name.split()[0], name.split()[0])
+        other = " ".join([swapped, *name.split()[1:]])
+        assert names[schemes.PARSE_FLIP[number]] == other
+    assert [pipeline._MIRRORED[k] for k in (11, 200, 255)] == [11, 200, 255]
