@@ -167,6 +167,11 @@ def explain_parse_error(
         spec = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), "")
         given = [m.group(1) for a in argv if (m := re.match(r"--?(?:no)?config\.([^=]+)", a))]
         path = next((g for g in given if name in g.split(".")), name)
+        if isinstance(error, KeyError) and path == name and name not in given:
+            return UsageError(
+                f"{spec}: get_config fails on {name!r}; is that the argument after the colon? The "
+                "file's first lines name those that it takes"
+            )
         parent = path.split(".")[: path.split(".").index(name)] if name in path.split(".") else []
         keys = _keys(_raw(spec), parent) if spec else []
         return UsageError(f"config has no key {path!r}: {nearest(name, keys)}")

@@ -347,3 +347,13 @@ def test_data_verify_finds_a_changed_file(space, capsys):
     shard.write_bytes(bytes(data))
     assert cli.main(["data", "verify", "toyfaces"]) == 1
     assert "toyfaces" in "".join(capsys.readouterr())
+
+
+def test_a_wrong_argument_of_an_experiment_is_told_from_a_wrong_key(space, capsys):
+    file = space / "experiments/landmarks.py"
+    text = file.read_text().replace('arg or "net"', '{"net": "net"}[arg]')
+    file.write_text(text)
+    assert cli.main(["run", "--config=experiments/landmarks.py:nett", "--plan"]) == 2
+    said = capsys.readouterr().err
+    assert "'nett'; is that the argument after the colon?" in said
+    assert cli.main(["run", "--config=experiments/landmarks.py:net", "--plan"]) == 0
