@@ -18,6 +18,7 @@ GROUND = {"errors", "digest", "files", "plugins", "schemes", "workspace"}
 # What each room may import of the project, beside itself and the ground floor.
 MAY = {
     **{room: set() for room in ("models", "losses", "probes", "train", "synth", "schema")},
+    "formats": set(),
     "config": set(),
     "metrics": set(),
     "protocol": {"schema"},

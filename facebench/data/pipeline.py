@@ -160,7 +160,9 @@ def _train_sample(
     size = preprocess["size"]
     random, mirrored = transforms.random_matrix(augment, size, rng)
     matrix = transforms.compose(random, matrix)
-    image, points = transforms.warp(sample["image"], sample.get("points"), matrix, size)
+    image, points = transforms.warp(
+        sample["image"], sample.get("points"), matrix, size, preprocess["crop"]
+    )
     made: dict[str, Any] = {
         "image": transforms.photometric(image, augment, rng),
         "mask": np.float32(1),
@@ -278,7 +280,9 @@ def _predict_sample(
     """One sample to predict; beyond the last, the last again with mask 0."""
     index = int(indices[min(position, len(indices) - 1)])
     sample, matrix = _crop(reader, index, preprocess)
-    image, _ = transforms.warp(sample["image"], None, matrix, preprocess["size"])
+    image, _ = transforms.warp(
+        sample["image"], None, matrix, preprocess["size"], preprocess["crop"]
+    )
     return {
         "image": image,
         "mask": np.float32(position < len(indices)),

@@ -16,12 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facebench.errors import UsageError, nearest
+from facebench.data import align
+from facebench.errors import FacebenchError, UsageError, nearest
 
 CROPS = {
     "box": ("size", "margin"),  # a square about the box's centre
     "rest_box": ("size", "margin"),  # the same about the box of the face at rest
     "full": ("size",),  # the whole image, its aspect kept, its edge repeated to make it square
+    "five_points": ("size",),  # five points brought to the places recognition networks expect
 }
 
 
@@ -98,6 +100,8 @@ def check_preprocess(preprocess: Mapping[str, Any]) -> None:
     size = preprocess.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UsageError(f"preprocess.size: found {size!r}, expected the crop's side in pixels")
+    if crop == "five_points":
+        align.template(size)
     margin = preprocess.get("margin", 0.0)
     if not isinstance(margin, (int, float)) or not -0.5 < margin < math.inf:
         raise UsageError(
@@ -118,18 +122,21 @@ def crop_matrix(
     box (crops ``box`` and ``rest_box``, each named after its field) or of the image (crop
     ``full``, no margin). Edges go to edges,
     ``[c - s/2, c + s/2] -> [-1/2, S - 1/2]``, so ``x' = (x - c + s/2) * S / s - 1/2``.
+    Crop ``five_points`` is the similarity of `align.similarity`.
 
     Args:
-        preprocess: ``{"crop": "box", "size": S, "margin": m}`` or ``{"crop": "full", "size": S}``.
+        preprocess: ``{"crop": "box", "size": S, "margin": m}`` or ``{"crop": "full", "size": S}``,
+            or ``{"crop": "five_points", "size": S}``.
         height: of the original image, pixels.
         width: of the original image, pixels.
-        box: (x0, y0, x1, y1) in pixels; not needed by crop ``full``.
+        box: (x0, y0, x1, y1) in pixels, or the five points [5, 2]; not needed by crop ``full``.
 
     Returns:
         float64 [2, 3].
 
     Raises:
-        ValueError: a crop by a box without a box, or the box is empty or not finite.
+        ValueError: a crop by a box without a box, or the box is empty or not finite; five points
+            that give no alignment.
     """
     size = preprocess["size"]
     crop = preprocess["crop"]
@@ -137,6 +144,11 @@ def crop_matrix(
         x0, y0, x1, y1 = -0.5, -0.5, width - 0.5, height - 0.5
     elif box is None:
         raise ValueError(f"crop {crop!r} needs the field {crop!r}, which the dataset does not have")
+    elif crop == "five_points":
+        try:
+            return align.similarity(np.asarray(box), size)
+        except FacebenchError as error:
+            raise ValueError(str(error)) from error
     else:
         x0, y0, x1, y1 = (float(v) for v in box)
     side = max(x1 - x0, y1 - y0) * (1 + 2 * preprocess.get("margin", 0.0))
@@ -152,11 +164,16 @@ def crop_matrix(
 
 
 def warp(
-    image: np.ndarray, points: np.ndarray | None, matrix: np.ndarray, size: int
+    image: np.ndarray,
+    points: np.ndarray | None,
+    matrix: np.ndarray,
+    size: int,
+    crop: str = "box",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Moves an image and its points by one matrix.
 
-    Bilinear interpolation; what lies outside the image repeats its edge. Where the crop is
+    Bilinear interpolation; what lies outside the image repeats its edge. Crop ``five_points`` is
+    as published: black outside of the image, and nothing else is done. Other crops: where the crop is
     smaller than the original by a factor of 2 or more, the image is first averaged over blocks
     of whole pixels (f = the integer part of the factor), whose centres stand at
     ``(x + 1/2) / f - 1/2``, so fine texture does not alias and nothing shifts.
@@ -166,27 +183,29 @@ def warp(
         points: [K, 2] in original pixels, or None.
         matrix: [2, 3], original to crop coordinates.
         size: S, the crop's side in pixels.
+        crop: by which rule, see `CROPS`.
 
     Returns:
         the crop, uint8 [S, S, 3], and the points in crop pixels, float64 [K, 2].
     """
-    pixels = matrix
+    pixels, published = matrix, crop == "five_points"
     factor = int(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]) ** -0.5 + 1e-9)
-    if factor >= 2:
+    if factor >= 2 and not published:
         image = _shrink(image, factor)
         # from block coordinates back to the original's, then to the crop
         centre = (factor - 1) / 2
         pixels = compose(matrix, np.array([[factor, 0, centre], [0, factor, centre]], float))
     # Four channels have a vector path in OpenCV that three have not: less than half the time.
-    crop = cv2.warpAffine(
+    made = cv2.warpAffine(
         cv2.cvtColor(image, cv2.COLOR_RGB2RGBA),
         invert(pixels),
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,  # the matrix is from crop to original
-        borderMode=cv2.BORDER_REPLICATE,
+        borderMode=cv2.BORDER_CONSTANT if published else cv2.BORDER_REPLICATE,
+        borderValue=0,
     )
-    crop = cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
-    return crop, None if points is None else apply(matrix, points)
+    made = cv2.cvtColor(made, cv2.COLOR_RGBA2RGB)
+    return made, None if points is None else apply(matrix, points)
 
 
 def warp_labels(labels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
