@@ -200,44 +200,6 @@ def _submit(values: Values, args: list[str]) -> int:
     return 0
 
 
-def _rescore_flags(values: Values, argv: Sequence[str]) -> None:
-    _common(values)
-    flags.DEFINE_bool("all", False, "Rescore every record.", values)
-
-
-def _rescore(values: Values, args: list[str]) -> int:
-    from facebench import leaderboard
-    from facebench.leaderboard.judge import MissingTargetsError
-    from facebench.leaderboard.store import UnreachableError
-
-    space = _workspace(values)
-    if bool(args) == _value(values, "all"):
-        raise UsageError(f"give record files or --all; usage: facebench {VERBS['rescore'].usage}")
-    paths = [Path(a) for a in args] or leaderboard.record_paths(space)
-    wrong, skipped = 0, {"labels": 0, "predictions": 0}
-    for path in paths:
-        try:
-            differences = leaderboard.rescore(space, path)
-        except (MissingTargetsError, UnreachableError) as error:
-            if not _value(values, "all"):
-                raise
-            labels = isinstance(error, MissingTargetsError)
-            skipped["labels" if labels else "predictions"] += 1
-            print(f"no labels here: {error}" if labels else f"{error}")
-            continue
-        wrong += bool(differences)
-        print(f"{'DIFFERS' if differences else 'equal  '} {space.relative(path)}")
-        for line in differences:
-            print(f"        {line}")
-    without = [
-        f", {n} could not be rescored: their {what} are not here"
-        for what, n in skipped.items()
-        if n
-    ]
-    print(f"{len(paths)} records, {wrong} differ{''.join(without)}")
-    return 1 if wrong else 0
-
-
 def _leaderboard_flags(values: Values, argv: Sequence[str]) -> None:
     _common(values)
     flags.DEFINE_string(
@@ -318,12 +280,6 @@ VERBS: dict[str, Verb] = {
         "submit --protocol=ID --entry=NAME [--partial]",
         _submit_flags,
         _submit,
-    ),
-    "rescore": Verb(
-        "recompute a record's numbers from its predictions",
-        "rescore RECORD.json ... | --all",
-        _rescore_flags,
-        _rescore,
     ),
     **follow.VERBS,
     "leaderboard": Verb(

@@ -49,7 +49,8 @@ def base() -> ConfigDict:
     config.model = ConfigDict({"build": "convnet"})
     # Arguments of the protocol's task (head and loss).
     config.task = ConfigDict()
-    # A closed-form fit instead of a trained network (facebench list probes); "" for none.
+    # A closed-form fit instead of a trained network (facebench list probes); "" for none. It reads
+    # pixels; with probe.features = "pooled" | "spatial" | "both" those of the frozen config.model.
     config.probe = ConfigDict({"build": ""})
 
     config.data = ConfigDict()
@@ -341,9 +342,14 @@ def finish(config: ConfigDict, source: str = "") -> Config:
     for key in ("threads", "workers"):
         _number(execution, key, 0, 1024, "execution")
     if plain["probe"].get("build"):
-        # A closed-form fit is named by its probe alone: what it does not read is left out.
-        for unread in ("model", "optim", "train"):
-            plain.pop(unread)
+        # A closed-form fit is named by its probe, and by the backbone that it reads: what it does
+        # not read is left out.
+        plain.pop("optim")
+        train = plain.pop("train")
+        if "features" in plain["probe"]:
+            plain["train"] = {"precision": train["precision"]}
+        else:
+            plain.pop("model")
         plain["data"] = {"batch_size": plain["data"]["batch_size"]}
     else:
         plain.pop("probe")

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from facebench import files, models, plan, plugins, probes, schemes, tasks
 from facebench import protocol as protocols
 from facebench.config import Config
 from facebench.data import pipeline, source, subsets, targets, transforms
-from facebench.errors import FacebenchError, UsageError
+from facebench.errors import FacebenchError
 from facebench.leaderboard import judge, trial
 from facebench.protocol import Protocol
 from facebench.tasks import scores
@@ -49,15 +49,11 @@ class Experiment:
         targets.check_dataset(protocol, self.dataset)
         if not ws.targets(protocol.id, protocol.public).is_file():
             targets.write(ws, protocol, self.dataset)
-        for field, value, known in (
-            ("selection", protocol.selection, ("last-step",)),
-            ("regimes.kind", protocol.regimes["kind"], ("full", "fraction", "shots", "units")),
-        ):
-            if value not in known:
-                raise FacebenchError(
-                    f"protocol {protocol.id}: {field} is {value!r}, which a run does not do yet; "
-                    "its trials would not be what it asks for"
-                )
+        if protocol.selection == "dev" and protocol.task == "recognition":
+            raise FacebenchError(
+                f"protocol {protocol.id}: selection is 'dev', and task 'recognition' has pairs and "
+                "a gallery of the test split alone: a run cannot score dev; use 'last-step'"
+            )
         if "probe" not in config.semantic:
             transforms.Augment.of(config.semantic["data"]["augment"])
 
@@ -70,7 +66,11 @@ class Experiment:
         """
         subset, _ = subsets.of_protocol(self.protocol, self.dataset, job.value, job.seed)
         if "probe" in self.config.semantic:
-            self._probe(self._spec(subset, None))
+            self._probe()
+            if len(subset):
+                self._task(self._spec(subset, None))
+            if "model" in self.config.semantic:
+                _ = self._frozen
             return
         self._programs(self._spec(subset, self.partition.axis_name), self._steps(subset))
 
@@ -177,11 +177,18 @@ class Experiment:
         )
 
     def _test_batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        test = self.dataset.split("test")
+        return self._seen(test, subsets.used(self.protocol, test), size)
+
+    def _seen(
+        self, split: source.Split, rows: np.ndarray, size: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Samples to predict, without their labels."""
         return pipeline.predict_batches(
-            self.dataset.split("test"),
+            split,
             preprocess=self.protocol.preprocess,
             batch_size=size,
-            indices=subsets.used(self.protocol, self.dataset.split("test")),
+            indices=rows,
             threads=self.config.execution["threads"],
         )
 
@@ -202,35 +209,12 @@ class Experiment:
         )
 
     def _backbone(self, spec: tasks.Spec) -> Any:
-        import jax.numpy as jnp
+        from facebench import backbones
 
-        kwargs = dict(self.config.semantic["model"])
-        name = kwargs.pop("build")
-        target = plugins.resolve(name, "model", models.BUILT_IN, self.ws.root)
-        takes = plugins.parameters(target)
-        for reserved in ("dtype", "axis_name"):
-            if reserved in kwargs:
-                raise UsageError(
-                    f"config.model.{reserved} is set by the run; choose precision by "
-                    "config.train.precision"
-                )
-        if "dtype" in takes:
-            kwargs["dtype"] = jnp.dtype(self.config.semantic["train"]["precision"])
-        elif self.config.semantic["train"]["precision"] != "float32":
-            raise UsageError(f"model {name} has no field 'dtype': it cannot compute in bfloat16")
-        if "axis_name" in takes:
-            kwargs["axis_name"] = spec.axis_name
-        backbone = models.build(name, kwargs, self.ws.root)
-        models.check_backbone(backbone, spec.size)
-        if spec.axis_name and "axis_name" not in takes:
-            _, variables = models.shapes(backbone, spec.size)
-            if "batch_stats" in variables:
-                raise UsageError(
-                    f"model {name} has batch norm and no field 'axis_name' to hand to it: under "
-                    "config.execution.partition='pmap' each device would use its own statistics, "
-                    "and the results would differ; add the field, or use 'jit'"
-                )
-        return backbone
+        semantic, root = self.config.semantic, self.ws.root
+        return backbones.build(
+            semantic["model"], semantic["train"]["precision"], spec.size, spec.axis_name, root
+        )
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an experiment lives as long as its run)
     def _programs(self, spec: tasks.Spec, steps: int) -> tuple[tasks.Task, Any, Any]:
@@ -239,7 +223,7 @@ class Experiment:
 
         semantic, execution = self.config.semantic, self.config.execution
         recipe = semantic["optim"]
-        task = tasks.build(self.protocol.task, spec, semantic["task"], self.ws.root)
+        task = self._task(spec)
         module = task.module(self._backbone(spec))
         schedule = loop.Plan(
             steps=steps,
@@ -266,8 +250,6 @@ class Experiment:
         self, job: plan.Job, subset: np.ndarray, title: str
     ) -> tuple[dict[str, np.ndarray] | None, dict[str, Any]]:
         """Trains, or goes on training, and predicts the test split."""
-        import jax
-
         from facebench.train import checkpoint, loop
 
         semantic = self.config.semantic
@@ -278,6 +260,11 @@ class Experiment:
             "time": {"train_s": 0.0, "predict_s": 0.0},
             "environment": _environment(),
         }
+        unit = self.partition.batch_parts
+        rows = -(-self.config.execution["predict_batch_size"] // unit) * unit
+        choice = None
+        if self.protocol.selection == "dev":
+            choice = self._choice(job.folder, programs, rows)
         try:
             fitted = loop.fit(
                 programs,
@@ -285,56 +272,104 @@ class Experiment:
                 seed=job.seed,
                 workdir=job.folder,
                 title=title,
+                look=choice.look if choice else None,
+                look_at=choice.candidates if choice else (),
             )
         except loop.Diverged as outcome:
             print(f"{title}{outcome}", file=sys.stderr)
             _, shapes = models.shapes(module, spec.size)
             return None, facts | {"parameters": models.parameter_count(shapes["params"])}
         begun = time.monotonic()
-        unit = self.partition.batch_parts
-        rows = -(-self.config.execution["predict_batch_size"] // unit) * unit
-        outputs = loop.predict(programs, fitted.state.variables(), self._test_batches(rows))
+        variables = fitted.state.variables()
+        if choice is not None:
+            variables = choice.variables(variables)
+            facts["step"] = choice.step
+        outputs = loop.predict(programs, variables, self._test_batches(rows))
         seconds = {
             "train_s": fitted.train_s,
             "compile_s": fitted.compile_s,
             "predict_s": time.monotonic() - begun,
         }
-        predicting = jax.device_get(fitted.state.predicting)
         return outputs, facts | {
             "time": {name: round(value, 3) for name, value in seconds.items()},
-            "parameters": models.parameter_count(predicting),
-            "weights": checkpoint.params_digest(fitted.state.variables()),
+            "parameters": models.parameter_count(variables["params"]),
+            "weights": checkpoint.params_digest(variables),
         }
 
-    # -- a closed-form fit -------------------------------------------------------------------------
+    def _choice(self, folder: Path, programs: Any, rows: int) -> Any:
+        """Which step is reported, chosen on dev."""
+        from facebench import selection
+        from facebench.train import loop
 
-    def _probe(self, spec: tasks.Spec) -> tuple[probes.Probe, tasks.Task]:
-        """The probe that the config names, and the task that says what it may read."""
+        split, kept, labels = selection.dev(self.protocol, self.dataset)
+        return selection.Choice(
+            folder,
+            self.protocol,
+            labels,
+            programs.plan.steps,
+            lambda variables: loop.predict(programs, variables, self._seen(split, kept, rows)),
+        )
+
+    # -- a closed-form fit, on pixels or on the features of a frozen backbone ----------------------
+
+    def _probe(self) -> probes.Probe:
+        """The probe that the config names."""
         kwargs = dict(self.config.semantic["probe"])
-        probe = probes.build(kwargs.pop("build"), kwargs, self.ws.root)
-        name, given = self.protocol.task, self.config.semantic["task"]
-        return probe, tasks.build(name, spec, given, self.ws.root)
+        kwargs.pop("features", None)  # what it is given, not an argument of its own
+        return probes.build(kwargs.pop("build"), kwargs, self.ws.root)
+
+    def _task(self, spec: tasks.Spec) -> tasks.Task:
+        """The protocol's task, which says what may be read."""
+        return tasks.build(self.protocol.task, spec, self.config.semantic["task"], self.ws.root)
+
+    @functools.cached_property
+    def _frozen(self) -> Any:
+        """The backbone whose features the probe reads, compiled once for all trials."""
+        from facebench import backbones
+
+        semantic = self.config.semantic
+        spec = tasks.Spec(self.protocol.preprocess["size"], axis_name=self.partition.axis_name)
+        return backbones.Frozen(
+            self._backbone(spec),
+            semantic["probe"]["features"],
+            spec.size,
+            semantic["data"]["batch_size"],
+            self.partition,
+        )
 
     def _fitted(
         self, job: plan.Job, subset: np.ndarray, title: str
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Fits a probe on one pass over the subset, without augmentation, and predicts."""
-        probe, task = self._probe(self._spec(subset, None))
-        size = min(self.config.semantic["data"]["batch_size"], len(subset))
+        """Fits a probe on one pass over the subset, without augmentation, and predicts.
+
+        Every image is read once. Without labels (regime ``zero``) there is nothing to pass over.
+        """
+        semantic, probe = self.config.semantic, self._probe()
+        size = min(semantic["data"]["batch_size"], len(subset) or sys.maxsize)
+        seen: Callable[..., Any] = iter
+        frozen = None
         begun = time.monotonic()
-        batches = self._batches(subset, job, 0, size, task, None)
-        with contextlib.closing(batches):  # type: ignore[type-var]
-            probe.fit(_first(batches, len(subset)))
+        if "model" in semantic:
+            frozen = self._frozen.initial(job.seed)
+            size, seen = self._frozen.rows, functools.partial(self._frozen.read, frozen.variables)
+        if len(subset):
+            task = self._task(self._spec(subset, None))
+            batches = self._batches(subset, job, 0, size, task, None)
+            with contextlib.closing(batches):  # type: ignore[type-var]
+                probe.fit(seen(_first(batches, len(subset))))
+        else:
+            probe.fit(())
         fitted = time.monotonic()
         rows: dict[str, list[np.ndarray]] = {}
-        for batch in self._test_batches(size):
+        for batch in seen(self._test_batches(size)):
             kept = batch["mask"] > 0
             for name, value in probe.predict(batch).items():
                 rows.setdefault(name, []).append(np.asarray(value)[kept])
         seconds = {"train_s": fitted - begun, "predict_s": time.monotonic() - fitted}
         return {name: np.concatenate(parts) for name, parts in rows.items()}, {
             "time": {name: round(value, 3) for name, value in seconds.items()},
-            "parameters": probe.parameters,
+            "parameters": probe.parameters + (frozen.parameters if frozen else 0),
+            "weights": frozen.untouched() if frozen else None,
             "environment": _environment(),
         }
 

@@ -1,4 +1,4 @@
-"""The verbs that follow a record: explain, diff, reproduce. Flags in, an exit code out."""
+"""The verbs that follow a record: rescore, explain, diff, reproduce. Flags in, an exit code out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,81 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from facebench.errors import UsageError
+from facebench.errors import UsageError, nearest
 from facebench.verb import Values, Verb, common, expect, value_of, workspace
 
 if TYPE_CHECKING:
     from facebench.explain.question import Question
     from facebench.explain.shelf import Shelf
+    from facebench.workspace import Workspace
 
+RESCORE = "rescore RECORD ... | PROTOCOL [ENTRY] | --all"
 EXPLAIN = "explain PROTOCOL [ENTRY] [METRIC] [REGIME] | RECORD [METRIC] [REGIME] [--group=FIELD]"
 DIFF = "diff RECORD_A RECORD_B | PROTOCOL ENTRY_A ENTRY_B [--metric=M] [--regime=R]"
 REPRODUCE = "reproduce RECORD [--trial=VALUE/SEED,..] [--rule=RULE] [--measure=N] [--attest]"
+
+
+def _rescore_flags(values: Values, argv: Sequence[str]) -> None:
+    common(values)
+    flags.DEFINE_bool("all", False, "Rescore every record.", values)
+
+
+def _records(ws: Workspace, args: Sequence[str]) -> list[Path]:
+    """The records that words name: files, first digits of ids, or a protocol and an entry of it."""
+    from facebench import leaderboard
+    from facebench.explain import shelf
+
+    first = shelf.find_record(ws, args[0])
+    if first is not None:
+        found = [first]
+        for name in args[1:]:
+            if (path := shelf.find_record(ws, name)) is None:
+                raise UsageError(f"{name}: expected a record's file or the first digits of its id")
+            found.append(path)
+        return found
+    expect(list(args), 1, 2, RESCORE)
+    of, entry = shelf.find_protocol(ws, args[0]), "".join(args[1:])
+    paths = [path for path in leaderboard.record_paths(ws) if path.parent.parent == ws.records / of]
+    if entry and (known := sorted({path.parent.name for path in paths})):
+        paths = [path for path in paths if path.parent.name == entry]
+        if not paths:
+            raise UsageError(f"{of} has no entry {entry!r}: {nearest(entry, known)}")
+    if not paths:
+        raise UsageError(f"{of} has no record")
+    return paths
+
+
+def _rescore(values: Values, args: list[str]) -> int:
+    from facebench import leaderboard
+    from facebench.leaderboard.judge import MissingTargetsError
+    from facebench.leaderboard.store import UnreachableError
+
+    space = workspace(values)
+    if bool(args) == value_of(values, "all"):
+        raise UsageError(f"give records, a protocol, or --all; usage: facebench {RESCORE}")
+    paths = _records(space, args) if args else leaderboard.record_paths(space)
+    wrong, skipped = 0, {"labels": 0, "predictions": 0}
+    for path in paths:
+        try:
+            differences = leaderboard.rescore(space, path)
+        except (MissingTargetsError, UnreachableError) as error:
+            if not value_of(values, "all"):
+                raise
+            labels = isinstance(error, MissingTargetsError)
+            skipped["labels" if labels else "predictions"] += 1
+            print(f"no labels here: {error}" if labels else f"{error}")
+            continue
+        wrong += bool(differences)
+        print(f"{'DIFFERS' if differences else 'equal  '} {space.relative(path)}")
+        for line in differences:
+            print(f"        {line}")
+    without = [
+        f", {n} could not be rescored: their {what} are not here"
+        for what, n in skipped.items()
+        if n
+    ]
+    print(f"{len(paths)} records, {wrong} differ{''.join(without)}")
+    return 1 if wrong else 0
 
 
 def _question_flags(values: Values) -> None:
@@ -171,6 +236,9 @@ def _reproduce(values: Values, args: list[str]) -> int:
 
 
 VERBS = {
+    "rescore": Verb(
+        "recompute a record's numbers from its predictions", RESCORE, _rescore_flags, _rescore
+    ),
     "explain": Verb("all that is behind a number of a board", EXPLAIN, _explain_flags, _explain),
     "diff": Verb("two records of one protocol, side by side", DIFF, _diff_flags, _diff),
     "reproduce": Verb(

@@ -11,7 +11,7 @@ from facebench import digest
 from facebench.config import Config
 from facebench.errors import UsageError
 from facebench.leaderboard import trial
-from facebench.protocol import Protocol
+from facebench.protocol import Protocol, adaptation
 from facebench.workspace import Workspace
 
 
@@ -44,8 +44,12 @@ def jobs(
     """The trials of an experiment, with what is known of each; writes nothing.
 
     Raises:
-        UsageError: a regime value or seed that the protocol does not have.
+        UsageError: a regime value or seed that the protocol does not have, or an experiment that
+            does not do with its backbone what the protocol asks for.
     """
+    semantic = config.semantic
+    if fault := adaptation.fault(protocol, semantic["kind"], semantic):
+        raise UsageError(f"{semantic['entry']} under {protocol.id}: {fault}")
     for flag, asked, there in (
         ("regime", values, protocol.regimes["values"]),
         ("seed", seeds, protocol.seeds),

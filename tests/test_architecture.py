@@ -27,9 +27,11 @@ MAY = {
     "leaderboard": {"metrics", "protocol", "schema"},
     "score": {"metrics"},
     "pictures": set(),
+    "backbones": {"models", "train"},
+    "selection": {"data", "leaderboard", "protocol", "train"},
     "experiment": {
-        *("config", "data", "leaderboard", "models", "plan", "probes", "protocol"),
-        *("tasks", "train"),
+        *("backbones", "config", "data", "leaderboard", "models", "plan", "probes", "protocol"),
+        *("selection", "tasks", "train"),
     },
     "run": {"config", "experiment", "plan", "protocol", "train"},
     "explain": {"config", "leaderboard", "metrics", "protocol"},

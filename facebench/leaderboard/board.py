@@ -91,6 +91,7 @@ class Row:
         area: of the primary metric's curve over the regime values, per seed; None for one value.
         first: this row less the first one; None for the first.
         above: this row less the one above it; None for the first.
+        adaptation: what its config does with the backbone; None where there is none.
     """
 
     entry: str
@@ -108,6 +109,7 @@ class Row:
     area: Cell | None = None
     first: Comparison | None = None
     above: Comparison | None = None
+    adaptation: str | None = None
 
     @property
     def top(self) -> bool:
@@ -256,6 +258,7 @@ def _row(protocol: Protocol, entry: Entry, **more: Any) -> Row:
         parameters=max(t.parameters for t in entry.trials.values() if t.value == largest),
         trust=entry.trust,
         trials=tuple(entry.trials.values()),
+        adaptation=entry.adaptation,
         **more,
     )
 

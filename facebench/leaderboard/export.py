@@ -25,7 +25,7 @@ COLUMNS: Mapping[str, str] = {
     "entry": "what is ranked",
     "kind": "floor, baseline or entry",
     "status": "ranked, incomplete or unranked",
-    "regime": "kind of the regime: full, fraction, shots or units",
+    "regime": "kind of the regime: full, fraction, shots, units or zero",
     "value": "regime value",
     "seed": "seed of the trial",
     "trial": "first 12 digits of the trial's id",
@@ -52,6 +52,7 @@ TOP: Mapping[str, str] = {
 ROW: Mapping[str, str] = {
     "entry": "its name",
     "kind": "floor, baseline or entry",
+    "adaptation": "frozen, adapted or scratch, or null without a backbone",
     "records": "paths in the workspace",
     "trust": "-, labels gated, re-scored, re-run or independent",
     "parameters": "at the largest regime value",
@@ -150,6 +151,7 @@ def _row(of: Board, row: Row) -> dict[str, Any]:
     return {
         "entry": row.entry,
         "kind": row.kind,
+        "adaptation": row.adaptation,
         "records": list(row.records),
         "trust": row.trust,
         "parameters": row.parameters,

@@ -22,12 +22,18 @@ def number(value: float, decimals: int) -> str:
 def regime(protocol: Protocol, value: int | float) -> str:
     """A regime value for people: ``10 % of labels``, ``5 shots``, ``20 units``."""
     kind = protocol.regimes["kind"]
-    if kind == "full":
-        return "all labels"
+    if kind in ("full", "zero"):
+        return "all labels" if kind == "full" else "no labels"
     if kind == "fraction":
         return f"{100 * value:.10g} % of labels"
     noun = {"shots": "shot", "units": "unit"}[kind]
     return f"{value} {noun}" + ("" if value == 1 else "s")
+
+
+def kind(protocol: Protocol, row: Row) -> str:
+    """A row's kind; what is done with its backbone too, where it is not what the protocol asks."""
+    apart = row.adaptation not in (None, protocol.adaptation)
+    return f"{row.kind}, {row.adaptation}" if apart else row.kind
 
 
 def metric_name(metric: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from facebench import digest, protocol, schema
 from facebench.errors import FacebenchError
 from facebench.leaderboard import judge, store, trial
-from facebench.protocol import Protocol, subset_key
+from facebench.protocol import Protocol, adaptation, subset_key
 from facebench.workspace import Workspace
 
 
@@ -104,6 +104,8 @@ def faults(of: Protocol, record: Mapping[str, Any]) -> list[str]:
             "restore the file and give the changed one the next version after the @"
         ]
     lines = []
+    if wrong := adaptation.fault(of, record["kind"], record["config"]["semantic"]):
+        lines.append(f"adaptation: {wrong}")
     if record["predictions"]["n"] != of.n:
         lines.append(f"predictions.n is {record['predictions']['n']}, expected {of.n}")
     expected = {subset_key(*asked): asked for asked in of.trials()}

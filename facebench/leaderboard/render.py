@@ -17,6 +17,7 @@ from facebench.leaderboard.pieces import (
     column,
     count,
     interval,
+    kind,
     metric_name,
     normalised,
     number,
@@ -94,7 +95,7 @@ def _ranking(of: Board, up: str) -> str:
         ("rank", True, [rank(row) for row in rows]),
         ("group", False, [row.group for row in rows]),
         ("entry", False, [f"**{row.entry}**" if row.top else row.entry for row in rows]),
-        ("kind", False, [row.kind for row in rows]),
+        ("kind", False, [kind(protocol, row) for row in rows]),
     ]
     for value in values:
         cells = column(protocol, protocol.primary, value, rows)
@@ -245,7 +246,7 @@ def _caption(of: Board) -> str:
         _rule(of),
         "**Kind**: floor: what is reached without training a network; baseline: a simple method "
         "to beat; entry: what is compared; canary: it knows nothing and must not beat chance, or "
-        "`facebench leaderboard check` fails.",
+        "`facebench leaderboard check` fails." + _frozen(of),
         "**Trust**: re-scored: every number was computed again from the committed predictions "
         "and test labels, of exactly the files that stand here now; `facebench leaderboard check` "
         "does it once more. Labels gated: the predictions are committed, the labels need the "
@@ -260,6 +261,13 @@ def _caption(of: Board) -> str:
     if protocol.note:
         lines.append(f"**Note**: {plain(protocol.note)}")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _frozen(of: Board) -> str:
+    rows = (*of.ranked, *of.incomplete, *of.unranked)
+    if of.protocol.adaptation == "frozen" or not any(row.adaptation == "frozen" for row in rows):
+        return ""
+    return " Frozen: the backbone is read and not trained; a closed form is fitted on its features."
 
 
 def _sampling(of: Board) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from facebench import digest, files, protocol, schema
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.leaderboard import judge, record, retraction, store, trial
-from facebench.protocol import Protocol, subset_key
+from facebench.protocol import Protocol, adaptation, subset_key
 from facebench.workspace import Workspace
 
 ABSOLUTE = re.compile(r"/[^/]|~|[A-Za-z]:[\\/]|\\\\|file:")
@@ -95,6 +95,9 @@ def submit(
     kinds = sorted({value["kind"] for _, _, value, _, _ in scored})
     if len(kinds) > 1:
         raise FacebenchError(f"{entry}: its trials say different kinds: {', '.join(kinds)}")
+    semantic = scored[0][2]["config"]["semantic"]
+    if fault := adaptation.fault(of, kinds[0], semantic):
+        raise FacebenchError(f"{entry} under {of.id}: {fault}")
     _same_entry(entry, of, held, kinds[0], config_digest)
     bundles: dict[Path, dict[str, np.ndarray]] = {}
     for key, folder, value, stored, _ in scored:

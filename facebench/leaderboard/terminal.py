@@ -7,6 +7,7 @@ from facebench.leaderboard.pieces import (
     column,
     count,
     interval,
+    kind,
     metric_name,
     rank,
     regime,
@@ -35,7 +36,7 @@ def terminal(of: Board, width: int = WIDTH) -> str:
         _plain("group", [row.group for row in rows], left=True),
         _plain("entry", [_cut(row.entry, 32) for row in rows], left=True),
     ]
-    kind = _plain("kind", [row.kind for row in rows], left=True)
+    kinds = _plain("kind", [kind(protocol, row) for row in rows], left=True)
     decimals = protocol.primary["decimals"]
     tail = [
         *(
@@ -48,7 +49,7 @@ def terminal(of: Board, width: int = WIDTH) -> str:
     ]
     optional: list[list[str]] = [
         *(scores[main, v] for v in reversed(values[:-1])),
-        kind,
+        kinds,
         *tail,
         *(scores[m["name"], values[-1]] for m in protocol.metrics if m["name"] != main),
     ]
@@ -56,7 +57,7 @@ def terminal(of: Board, width: int = WIDTH) -> str:
     for extra in optional:
         if sum(len(c[0]) + 2 for c in [*chosen, extra]) - 2 <= width:
             chosen.append(extra)
-    order = [*head, kind, *(scores[main, v] for v in values)]
+    order = [*head, kinds, *(scores[main, v] for v in values)]
     order += [scores[m["name"], values[-1]] for m in protocol.metrics if m["name"] != main] + tail
     shown = [c for c in order if any(c is other for other in chosen)]
     lines = [protocol.title, f"{protocol.id}, {count(len(protocol.seeds), 'seed')}", ""]

@@ -165,6 +165,7 @@ def compose(
     parameters: int,
     environment: Mapping[str, Any],
     weights: str | None = None,
+    step: int | None = None,
 ) -> dict[str, Any]:
     """Puts together the value of ``trial.json`` with all ids and digests in place.
 
@@ -181,6 +182,7 @@ def compose(
         parameters: how many numbers the model learnt or was given.
         environment: see `environment`.
         weights: digest of the parameters after training, by which a re-run can be compared.
+        step: of the training that is reported, where it was chosen on dev; else the last one is.
     """
     ok = stored is not None and metrics is not None
     config_digest = digest.of_json(config["semantic"])
@@ -205,7 +207,8 @@ def compose(
             "n": protocol.n,
         },
         "time": dict(time),
-        "model": {"parameters": parameters, "weights": weights},
+        "model": {"parameters": parameters, "weights": weights}
+        | ({} if step is None else {"step": step}),
         "environment": dict(environment),
     }
 

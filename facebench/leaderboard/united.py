@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from facebench.errors import FacebenchError
-from facebench.protocol import Protocol, subset_key
+from facebench.protocol import Protocol, adaptation, subset_key
 
 if TYPE_CHECKING:
     from facebench.leaderboard.derived import Evidence
@@ -69,6 +69,7 @@ class Entry:
         trials: by `subset_key`, in the protocol's order.
         trust: the least of its records.
         fault: why it is not ranked, missing trials apart, or None.
+        adaptation: ``frozen``, ``adapted`` or ``scratch``, by its config; None without backbone.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Entry:
     trials: Mapping[str, Trial]
     trust: str
     fault: str | None
+    adaptation: str | None = None
 
     def scores(self, metric: Mapping[str, Any], value: int | float) -> list[float]:
         """One score per trial at a regime value; infinitely bad where a diverged one has none."""
@@ -148,6 +150,7 @@ def _one(protocol: Protocol, name: str, items: Sequence[Evidence]) -> Entry:
         trials=dict(sorted(trials.items(), key=lambda kv: (order.get(kv[0], len(order)), kv[0]))),
         trust=faults[0].trust if faults else min((item.trust for item in items), key=_level),
         fault=faults[0].fault if faults else None,
+        adaptation=adaptation.of_config(items[0].value["config"]["semantic"]),
     )
 
 

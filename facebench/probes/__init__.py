@@ -9,9 +9,10 @@ same keys, so that it is scored by the same protocol:
         @property
         def parameters(self) -> int:         # how many numbers it learnt
 
-In a training batch a row whose ``mask`` is 0 is padding and is left out; `predict` answers every
-row. A config names a probe by a name of `BUILT_IN`, ``package.module:Class`` or
-``folder/file.py:Class``.
+A batch holds ``image``, or in its place ``features`` [B, F] float32, those of a frozen backbone
+(``config.probe.features``). In a training batch a row whose ``mask`` is 0 is padding and is left
+out; `predict` answers every row. A config names a probe by a name of `BUILT_IN`,
+``package.module:Class`` or ``folder/file.py:Class``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from facebench import plugins
 Batch = Mapping[str, np.ndarray]
 
 BUILT_IN = {
+    "all_positive": "facebench.probes.ridge:AllPositive",
     "constant": "facebench.probes.ridge:Constant",
+    "features": "facebench.probes.closed_form:Features",
     "ridge": "facebench.probes.ridge:Ridge",
     "shuffled": "facebench.probes.ridge:Shuffled",
     "raw_pixels": "facebench.probes.closed_form:RawPixels",

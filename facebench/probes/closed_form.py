@@ -1,6 +1,7 @@
 """Floors: what a face benchmark must beat. Raw pixels, eigenfaces and the mean shape.
 
-All compute in float64 and give the float32 arrays that a trained task would give.
+`PCA` reads the features of a frozen backbone where a batch has them, `Features` compares them. All
+compute in float64 and give the float32 arrays that a trained task would give.
 """
 
 from __future__ import annotations
@@ -81,6 +82,28 @@ def standardised_pixels(image: np.ndarray, size: int | None) -> np.ndarray:
     return np.where(flat, 0.0, x / np.where(flat, 1.0, deviation))
 
 
+def inputs(batch: Batch, probe: str, size: int | None) -> np.ndarray:
+    """What a probe reads of a batch: the features of a frozen backbone, or else pixels.
+
+    Args:
+        batch: with ``features`` [B, F], which are taken as they are, or ``image``.
+        probe: what error messages call it.
+        size: of `standardised_pixels`.
+
+    Returns:
+        [B, D] float64.
+
+    Raises:
+        FacebenchError: neither is there, or not in this shape.
+    """
+    if "features" not in batch:
+        return standardised_pixels(_field(batch, "image", probe), size)
+    x = np.asarray(batch["features"], np.float64)
+    if x.ndim != 2:
+        raise FacebenchError(f"probe {probe!r}: features have shape {list(x.shape)}, not [B, F]")
+    return x
+
+
 def _check_size(probe: str, size: int | None) -> None:
     if size is not None and size < 1:
         raise FacebenchError(f"probe {probe!r}: size is {size}, expected at least 1 px, or None")
@@ -105,6 +128,58 @@ class RawPixels:
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
         """{"embedding": [B, P] float32 of length 1}, zeros for a flat image."""
         x = standardised_pixels(_field(batch, "image", "raw_pixels"), self.size)
+        return {"embedding": _unit_rows(x).astype(np.float32)}
+
+
+class Features:
+    """Recognition on a frozen backbone: its features are the embedding; their cosine compares.
+
+    Args:
+        centre: take the mean over the training images out first. Features that cannot be negative
+            all point the same way without it, but it needs training images.
+    """
+
+    def __init__(self, centre: bool = False) -> None:
+        self.centre = centre
+        self.mean: np.ndarray | None = None
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Means ``features`` [B, F] over all batches; without `centre` they are not read.
+
+        Raises:
+            FacebenchError: `centre`, and there is no training image.
+        """
+        if not self.centre:
+            return
+        total: np.ndarray | float = 0.0
+        n = 0
+        for batch in batches:
+            x = np.asarray(_field(batch, "features", "features"), np.float64)
+            kept = _kept(batch, len(x))
+            total, n = total + x[kept].sum(axis=0), n + int(kept.sum())
+        if not n:
+            raise FacebenchError(
+                "probe 'features': there is no training image to take the mean of; set "
+                "config.probe.centre=False"
+            )
+        self.mean = np.asarray(total) / n
+
+    @property
+    def parameters(self) -> int:
+        """The mean, where it is taken out."""
+        return 0 if self.mean is None else int(self.mean.size)
+
+    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
+        """{"embedding": [B, F] float32 of length 1}.
+
+        Raises:
+            FacebenchError: `centre`, and not fitted.
+        """
+        x = np.asarray(_field(batch, "features", "features"), np.float64)
+        if self.centre:
+            if self.mean is None:
+                raise FacebenchError("probe 'features' is asked to predict before fit(batches)")
+            x = x - self.mean
         return {"embedding": _unit_rows(x).astype(np.float32)}
 
 
@@ -148,15 +223,15 @@ class PCA:
         self.deviation = np.empty(0)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Finds the mean and the components of ``image`` over all batches.
+        """Finds the mean and the components of ``image``, or of ``features``, over all batches.
 
         Raises:
             FacebenchError: no batch, or fewer directions in the data than `skip + components`.
         """
         rows = []
         for batch in batches:
-            image = _field(batch, "image", "pca")
-            rows.append(standardised_pixels(image[_kept(batch, len(image))], self.size))
+            x = inputs(batch, "pca", self.size)
+            rows.append(x[_kept(batch, len(x))])
         if not sum(map(len, rows)):
             raise FacebenchError("probe 'pca': there is no training image to fit on")
         x = np.concatenate(rows)
@@ -193,9 +268,11 @@ class PCA:
         Raises:
             FacebenchError: not fitted, or images of another size than the training crops.
         """
+        return self._project(standardised_pixels(image, self.size))
+
+    def _project(self, x: np.ndarray) -> np.ndarray:
         if self.mean is None:
             raise FacebenchError("probe 'pca' is asked to predict before fit(batches)")
-        x = standardised_pixels(image, self.size)
         if x.shape[1] != len(self.mean):
             raise FacebenchError(
                 f"probe 'pca' was fitted on images of {len(self.mean)} pixels, "
@@ -206,7 +283,7 @@ class PCA:
 
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
         """{"embedding": [B, components] float32 of length 1}."""
-        x = self.project(_field(batch, "image", "pca"))
+        x = self._project(inputs(batch, "pca", self.size))
         return {"embedding": _unit_rows(x).astype(np.float32)}
 
 

@@ -1,8 +1,9 @@
-"""Ridge regression on pixels, and the floors and canaries made of it.
+"""Ridge regression on pixels or frozen features, and the floors and canaries made of it.
 
-The closed form of least squares with an L2 penalty on standardised grey pixels; the penalty is the
-one with the least leave-one-out error, which the same decomposition gives for nothing (Hastie,
-Tibshirani and Friedman, *The Elements of Statistical Learning*, 2009, section 7.10, eq. 7.64).
+The closed form of least squares with an L2 penalty on standardised grey pixels, or on the features
+of a frozen backbone as they are; the penalty is the one with the least leave-one-out error, which
+the same decomposition gives for nothing (Hastie, Tibshirani and Friedman, *The Elements of
+Statistical Learning*, 2009, section 7.10, eq. 7.64).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.probes import Batch
-from facebench.probes.closed_form import _check_size, _field, _kept, standardised_pixels
+from facebench.probes.closed_form import _check_size, _field, _kept, inputs
 
 #: Penalties that are tried, in units of the mean squared length of the centred rows.
 PENALTIES = tuple(4.0**k for k in range(-6, 5))
@@ -65,7 +66,7 @@ def solve(x: np.ndarray, y: np.ndarray, penalties: Iterable[float] = PENALTIES) 
 
 
 class Ridge:
-    """Ridge regression from grey pixels to labels.
+    """Ridge regression from grey pixels, or frozen features, to labels.
 
     Args:
         label: ``points`` (landmarks), ``expression`` (one number per class) or ``au``.
@@ -74,6 +75,8 @@ class Ridge:
         constant: see no pixel: every image gets the mean of the training labels. A floor.
         permuted: a canary: labels go to the wrong images, by a permutation that depends on their
             number alone. What it scores above chance, the protocol gives away.
+        threshold: of ``au``: intensities from it on count as 1, others as 0; None fits the
+            intensities themselves.
     """
 
     def __init__(
@@ -83,26 +86,29 @@ class Ridge:
         classes: int = 0,
         constant: bool = False,
         permuted: bool = False,
+        threshold: float | None = None,
     ) -> None:
+        if threshold is not None and label != "au":
+            raise UsageError(f"probe 'ridge': threshold belongs to label 'au', not to {label!r}")
         if label not in ANSWERS:
             raise UsageError(f"probe 'ridge': label {label!r}: {nearest(label, ANSWERS)}")
         _check_size("ridge", size)
         self.label, self.size, self.classes = label, size, classes
-        self.constant, self.permuted = constant, permuted
+        self.constant, self.permuted, self.threshold = constant, permuted, threshold
         self.weights: np.ndarray | None = None
         self.bias = np.empty(0)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Learns from the pixels and labels of one pass.
+        """Learns from the pixels (or features) and the labels of one pass.
 
         Raises:
             FacebenchError: fewer than two training images, or a label that is not there.
         """
         rows, labels = [], []
         for batch in batches:
-            image = _field(batch, "image", "ridge")
-            kept = _kept(batch, len(image))
-            rows.append(standardised_pixels(image[kept], self.size))
+            x = inputs(batch, "ridge", self.size)
+            kept = _kept(batch, len(x))
+            rows.append(x[kept])
             labels.append(_field(batch, self.label, "ridge")[kept])
         if sum(map(len, rows)) < 2:
             raise FacebenchError("probe 'ridge': fewer than two training images to fit on")
@@ -119,6 +125,13 @@ class Ridge:
         if self.label == "expression":
             classes = self.classes or int(y.max()) + 1
             return (y[:, None] == np.arange(classes)).astype(np.float64)
+        if self.label == "au":
+            if unknown := int((~((y >= 0) & (y <= 1))).any(axis=1).sum()):
+                raise FacebenchError(
+                    f"probe 'ridge': {unknown} of {len(y)} training images have an action unit of "
+                    "unknown intensity; least squares needs all of them"
+                )
+            return (y if self.threshold is None else y >= self.threshold).astype(np.float64)
         return y.reshape(len(y), -1).astype(np.float64)
 
     @property
@@ -134,7 +147,7 @@ class Ridge:
         """
         if self.weights is None:
             raise FacebenchError("probe 'ridge' is asked to predict before fit(batches)")
-        x = standardised_pixels(_field(batch, "image", "ridge"), self.size)
+        x = inputs(batch, "ridge", self.size)
         y = np.broadcast_to(self.bias, (len(x), len(self.bias)))
         if self.weights.shape[1]:
             y = x @ self.weights + self.bias
@@ -148,6 +161,43 @@ class Ridge:
         else:
             y = np.clip(y, 0.0, 1.0)
         return {ANSWERS[self.label]: np.asarray(y).astype(np.float32)}
+
+
+class AllPositive:
+    """The floor of action units: every one of them is found in every image.
+
+    It looks for nothing, and still its F1 is 2 p / (1 + p) where a share p of the images has it.
+    """
+
+    def __init__(self) -> None:
+        self.units: int | None = None
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Counts the action units of ``au`` [B, A].
+
+        Raises:
+            FacebenchError: there is no training image.
+        """
+        for batch in batches:
+            self.units = _field(batch, "au", "all_positive").shape[1]
+        if self.units is None:
+            raise FacebenchError("probe 'all_positive': there is no training image to fit on")
+
+    @property
+    def parameters(self) -> int:
+        """None is learnt."""
+        return 0
+
+    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
+        """{"probability": [B, A] float32}, all 1.
+
+        Raises:
+            FacebenchError: not fitted.
+        """
+        if self.units is None:
+            raise FacebenchError("probe 'all_positive' is asked to predict before fit(batches)")
+        rows = len(batch["features" if "features" in batch else "image"])
+        return {"probability": np.ones((rows, self.units), np.float32)}
 
 
 class Constant:

@@ -13,7 +13,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +162,22 @@ class Programs:
 
 
 def fit(
-    programs: Programs, *, batches: Batches, seed: int, workdir: Path, title: str = ""
+    programs: Programs,
+    *,
+    batches: Batches,
+    seed: int,
+    workdir: Path,
+    title: str = "",
+    look: Callable[[int, state_lib.State], None] | None = None,
+    look_at: Collection[int] = (),
 ) -> Fitted:
     """Trains from the latest checkpoint in `workdir`, or from the start, to the plan's last step.
 
     The order of operations, which is not to be changed: restore or initialise; then, for each
     step, take its batch, update, log (one interval late, so that fetching never stalls the
-    device), save, and look for a stop signal. A batch is a function of (seed, step) and so is all
-    randomness: a run that was killed and started again ends in the same bits.
+    device), show the state to whoever asked for this step, save, and look for a stop signal. A
+    batch is a function of (seed, step) and so is all randomness: a run that was killed and started
+    again ends in the same bits.
 
     Args:
         programs: what to compute, where, and how long.
@@ -177,6 +185,8 @@ def fit(
         seed: of parameters, dropout and everything else drawn here.
         workdir: gets ``checkpoints/`` and ``metrics.jsonl``.
         title: stands before every progress line.
+        look: called as ``look(step, state)``; it changes nothing.
+        look_at: at which steps. After a kill those since the last checkpoint come again.
 
     Raises:
         Diverged: the loss is not finite.
@@ -246,14 +256,19 @@ def fit(
                 if step % plan.log_every == 0 or step == plan.steps:
                     flush()
                     pending = (step, metrics)
-                # 4. the checkpoint, of a finite state only
+                # 4. a look at a finite state; before the checkpoint, after which it is passed
+                if look is not None and step in look_at:
+                    flush()
+                    _require_finite(step, metrics)
+                    look(step, state)
+                # 5. the checkpoint, of a finite state only
                 last = step == plan.steps
                 stop = stopped()
                 if last or stop or step % plan.checkpoint_every == 0:
                     flush()
                     _require_finite(step, metrics)
                     checkpoints.save(step, state)
-                # 5. the stop signal
+                # 6. the stop signal
                 if stop and not last:
                     checkpoints.wait()
                     raise Interrupted(step, stop)

@@ -184,3 +184,35 @@ def test_mean_shape_says_what_it_cannot_do():
     probe.fit([{"points": points}])
     with pytest.raises(FacebenchError, match="no 'to_image'"):
         probe.predict({"image": points})
+
+
+def test_features_are_compared_by_cosine_less_their_mean_if_asked():
+    rng = np.random.Generator(np.random.Philox(31))
+    train, new = rng.uniform(size=(20, 6)), rng.uniform(size=(4, 6))
+    plain, centred = (probes.build("features", {"centre": c}) for c in (False, True))
+    plain.fit([])  # there is nothing to learn
+    batches = [{"features": train[:12]}, {"features": train[12:], "mask": np.r_[[1.0] * 6, 0, 0]}]
+    centred.fit(batches)
+    mean = train[:18].mean(0)
+    for probe, shift in ((plain, 0 * mean), (centred, mean)):
+        expected = (new - shift) / np.linalg.norm(new - shift, axis=1)[:, None]
+        found = probe.predict({"features": new})["embedding"]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert found.dtype == np.float32
+    assert (plain.parameters, centred.parameters) == (0, 6)
+    with pytest.raises(FacebenchError, match="no training image to take the mean of"):
+        probes.build("features", {"centre": True}).fit([])
+    with pytest.raises(FacebenchError, match=r"has no 'features', only \['image'\]"):
+        plain.predict({"image": new})
+
+
+def test_pca_finds_the_components_of_features():
+    rng = np.random.Generator(np.random.Philox(32))
+    train, new = rng.normal(size=(30, 5)), rng.normal(size=(4, 5))
+    probe = probes.build("pca", {"components": 5})
+    probe.fit([{"features": train}])
+    # all directions are kept: cosines of the centred features
+    centred = new - train.mean(0)
+    centred /= np.linalg.norm(centred, axis=1)[:, None]
+    found = probe.predict({"features": new})["embedding"].astype(np.float64)
+    np.testing.assert_allclose(found @ found.T, centred @ centred.T, atol=1e-6)

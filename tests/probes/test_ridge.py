@@ -132,3 +132,55 @@ def test_what_is_wrong_is_said() -> None:
         probes.build("ridge", {"label": "au"}).predict(batches(16, 1)[0])
     with pytest.raises(FacebenchError, match="fewer than two"):
         probes.build("ridge", {"label": "au"}).fit([])
+
+
+def test_it_reads_frozen_features_as_they_are() -> None:
+    """The same fit as on the features, by the normal equations; no pixel is asked for."""
+    x, truth = rng(21).normal(size=(50, 9)), rng(22).normal(size=(9, 4))
+    y = 0.5 + 0.1 * x @ truth
+    probe = probes.build("ridge", {"label": "au"})
+    probe.fit([{"features": x, "au": np.clip(y, 0, 1), "mask": np.ones(50)}])
+    weights, bias, *_ = ridge.solve(x, np.clip(y, 0, 1))
+    new = rng(23).normal(size=(5, 9))
+    found = probe.predict({"features": new})["probability"]
+    np.testing.assert_allclose(found, np.clip(new @ weights + bias, 0, 1), atol=1e-6)
+    with pytest.raises(FacebenchError, match="not \\[B, F\\]"):
+        probe.predict({"features": new[:, None]})
+
+
+def test_padded_rows_are_not_learnt_from() -> None:
+    x, au = rng(24).normal(size=(30, 5)), rng(25).uniform(size=(30, 2))
+    whole, padded = (probes.build("ridge", {"label": "au"}) for _ in range(2))
+    whole.fit([{"features": x, "au": au}])
+    extra = {"features": np.vstack([x, 99 * x[:3]]), "au": np.vstack([au, 1 - au[:3]])}
+    padded.fit([extra | {"mask": np.r_[np.ones(30), np.zeros(3)]}])
+    assert np.array_equal(whole.weights, padded.weights)
+
+
+def test_action_units_are_there_from_a_threshold_on() -> None:
+    x, au = rng(26).normal(size=(40, 3)), rng(27).uniform(size=(40, 2))
+    probe, binary = (probes.build("ridge", {"label": "au", "threshold": t}) for t in (0.4, None))
+    probe.fit([{"features": x, "au": au}])
+    binary.fit([{"features": x, "au": (au >= 0.4).astype(float)}])
+    assert np.array_equal(probe.weights, binary.weights)
+    with pytest.raises(FacebenchError, match=r"1 of 40 training images .* unknown"):
+        probe.fit([{"features": x, "au": np.where(np.arange(40)[:, None] == 7, np.nan, au)}])
+    with pytest.raises(UsageError, match="threshold belongs to label 'au'"):
+        probes.build("ridge", {"label": "points", "threshold": 0.4})
+
+
+def test_finding_everything_scores_the_f1_of_the_shares() -> None:
+    from facebench import metrics
+
+    probe = probes.build("all_positive")
+    with pytest.raises(FacebenchError, match="no training image"):
+        probe.fit([])
+    image = np.zeros((40, 8, 8, 3), np.uint8)
+    probe.fit([{"image": image, "au": np.zeros((40, 2))}])
+    there = np.stack([np.arange(40) < 10, np.arange(40) < 30], 1).astype(np.int8)
+    found = probe.predict({"image": image})
+    assert probe.parameters == 0
+    scores = metrics.score("action_units", found, {"label": there})
+    shares = np.array([0.25, 0.75])
+    assert scores["f1"] == pytest.approx((2 * shares / (1 + shares)).mean())
+    assert scores["auc"] == pytest.approx(0.5)
