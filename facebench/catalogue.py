@@ -207,7 +207,7 @@ def freeze(ws: Workspace, protocol_id: str) -> int:
             f"{dataset.version!r}; name that version in the draft"
         )
     value = files.read_json(path)
-    if value["evaluation"].get("pairs") and not value["evaluation"].get("gallery"):
+    if value["evaluation"].get("pairs") == "all" and not value["evaluation"].get("gallery"):
         units = dataset.split("test").units  # the gallery: the first sample of each unit
         value["evaluation"]["gallery"] = sorted(
             {unit: i for i, unit in reversed([*enumerate(units)])}.values()

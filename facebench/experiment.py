@@ -89,7 +89,7 @@ class Experiment:
         outputs, facts = make(job, subset, title)
         stored = metrics = None
         if outputs is not None:
-            stored = protocols.quantise(self.protocol, self._comparisons(outputs))
+            stored = protocols.quantise(self.protocol, self._comparisons(outputs, subset))
             files.write_npz(job.folder / "predictions.npz", stored)
             targets_of_test = judge.load_targets(self.ws, self.protocol)
             path = job.folder / "predictions.npz"
@@ -108,16 +108,41 @@ class Experiment:
         trial.write(job.folder, value)
         return value
 
-    def _comparisons(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _comparisons(
+        self, outputs: Mapping[str, np.ndarray], subset: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """What is stored: embeddings become the scores that the protocol asks for, and vanish."""
-        if "pairs" not in self.protocol.evaluation:
+        evaluation, test = self.protocol.evaluation, self.dataset.split("test")
+        if not {"pairs", "gallery"} & evaluation.keys():
             return dict(outputs)
         embedding = outputs["embedding"]
-        probe, gallery = targets.gallery(self.protocol, len(embedding))
-        return {
-            "score": scores.pair_scores(embedding, targets.pairs(self.protocol, len(embedding))),
-            "similarity": scores.similarity(embedding, probe, gallery),
-        }
+        if "flip" in evaluation or "n1" in evaluation.get("pooling", ""):  # lengths count
+            if "norm" in outputs:
+                embedding = embedding * outputs["norm"][:, None]
+            elif "probe" not in self.config.semantic:
+                raise FacebenchError(
+                    f"protocol {self.protocol.id}: evaluation.flip and pooling n1 need the lengths "
+                    "of embeddings; the task must predict 'norm' beside 'embedding'"
+                )
+        if "flip" in evaluation:  # the second half is of the mirror images, see `_test_batches`
+            plain, mirrored = np.split(embedding, 2)
+            embedding = plain + mirrored
+        stored = {}
+        if "pairs" in evaluation:
+            pairs, compared = targets.pairs(self.protocol, test), embedding
+            if templates := targets.templates(self.protocol, test):
+                how = evaluation.get("pooling", "n0d0")
+                compared = scores.pooled(embedding, **templates, how=how)
+            stored["score"] = scores.pair_scores(compared, pairs)
+        if targets.enrolled(self.protocol):
+            faces, known = np.split(embedding, [self.protocol.n])
+            train = self.dataset.split("train")
+            person = np.unique([train.units[i] for i in subset], return_inverse=True)[1]
+            stored["similarity"] = scores.best_of_each(faces, known, person)
+        elif "gallery" in evaluation:
+            probe, gallery = targets.gallery(self.protocol, len(embedding))
+            stored["similarity"] = scores.similarity(embedding, probe, gallery)
+        return stored
 
     def _spec(self, subset: np.ndarray, axis_name: str | None) -> tasks.Spec:
         train, evaluation = self.dataset.split("train"), self.protocol.evaluation
@@ -176,13 +201,22 @@ class Experiment:
             workers=execution["workers"],
         )
 
-    def _test_batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
-        test = self.dataset.split("test")
-        return self._seen(test, subsets.used(self.protocol, test), size)
+    def _test_batches(self, size: int, subset: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """The test split; then, where it is compared with the subset, that; then all mirrored."""
+        test, evaluation = self.dataset.split("test"), self.protocol.evaluation
+        parts = [(test, subsets.used(self.protocol, test))]
+        if targets.enrolled(self.protocol):
+            parts.append((self.dataset.split("train"), subset))
+        for mirrored in (False, True) if "flip" in evaluation else (False,):
+            for split, rows in parts:
+                with self._seen(split, rows, size) as batches:
+                    for batch in batches:
+                        turned = {"image": batch["image"][:, :, ::-1]} if mirrored else {}
+                        yield batch | turned
 
     def _seen(
         self, split: source.Split, rows: np.ndarray, size: int
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> pipeline.Batches:
         """Samples to predict, without their labels."""
         return pipeline.predict_batches(
             split,
@@ -284,7 +318,7 @@ class Experiment:
         if choice is not None:
             variables = choice.variables(variables)
             facts["step"] = choice.step
-        outputs = loop.predict(programs, variables, self._test_batches(rows))
+        outputs = loop.predict(programs, variables, self._test_batches(rows, subset))
         seconds = {
             "train_s": fitted.train_s,
             "compile_s": fitted.compile_s,
@@ -361,7 +395,7 @@ class Experiment:
             probe.fit(())
         fitted = time.monotonic()
         rows: dict[str, list[np.ndarray]] = {}
-        for batch in seen(self._test_batches(size)):
+        for batch in seen(self._test_batches(size, subset)):
             kept = batch["mask"] > 0
             for name, value in probe.predict(batch).items():
                 rows.setdefault(name, []).append(np.asarray(value)[kept])

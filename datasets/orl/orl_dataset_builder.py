@@ -35,6 +35,19 @@ def subjects_of(split: str) -> list[int]:
     return sorted(ranked[:TEST_SUBJECTS] if split == "test" else ranked[TEST_SUBJECTS:])
 
 
+def images_of(split: str, config: str) -> list[tuple[int, int]]:
+    """The images of a split, as (subject, number).
+
+    ``subject-exclusive``: all images of `subjects_of`. ``closed-set``: of every subject images 1 to
+    5 for training, 6 to 10 for testing.
+    """
+    if config == "subject-exclusive":
+        return [(n, m) for n in subjects_of(split) for m in range(1, IMAGES + 1)]
+    half = IMAGES // 2
+    first = 1 if split == "train" else half + 1
+    return [(n, m) for n in range(1, SUBJECTS + 1) for m in range(first, first + half)]
+
+
 def read_pgm(path: Path) -> np.ndarray:
     """Reads one image of the release.
 
@@ -101,7 +114,11 @@ class Orl(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(
             name="subject-exclusive",
             description="30 subjects to train on, the 10 others to test on",
-        )
+        ),
+        tfds.core.BuilderConfig(
+            name="closed-set",
+            description="images 1 to 5 of every subject to train on, 6 to 10 to test on",
+        ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The folder holds s1 to s40, each with 1.pgm to 10.pgm, as AT&T Laboratories Cambridge "
@@ -127,17 +144,16 @@ class Orl(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(folder, split) for split in ("train", "test")}
 
     def _generate_examples(self, folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for n in subjects_of(split):
-            for m in range(1, IMAGES + 1):
-                encoded = cv2.imencode(".png", read_pgm(folder / f"s{n}" / f"{m}.pgm"))[1]
-                yield (
-                    n * 100 + m,
-                    {
-                        "key": f"s{n}/{m}",
-                        "unit": f"s{n}",
-                        "image": encoded.tobytes(),
-                        # the whole image; pixel centres stand at whole numbers
-                        "box": np.float32([-0.5, -0.5, WIDTH - 0.5, HEIGHT - 0.5]),
-                        "identity": n,
-                    },
-                )
+        for n, m in images_of(split, self.builder_config.name):
+            encoded = cv2.imencode(".png", read_pgm(folder / f"s{n}" / f"{m}.pgm"))[1]
+            yield (
+                n * 100 + m,
+                {
+                    "key": f"s{n}/{m}",
+                    "unit": f"s{n}",
+                    "image": encoded.tobytes(),
+                    # the whole image; pixel centres stand at whole numbers
+                    "box": np.float32([-0.5, -0.5, WIDTH - 0.5, HEIGHT - 0.5]),
+                    "identity": n,
+                },
+            )

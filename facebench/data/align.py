@@ -41,7 +41,7 @@ def template(size: int = 112) -> np.ndarray:
         if size % 112 == 0:
             return TEMPLATE * (size / 112)
         if size % 128 == 0:
-            return (TEMPLATE + [8.0, 0.0]) * (size / 128)
+            return np.add(TEMPLATE, (8.0, 0.0)) * (size / 128)
     raise UsageError(
         f"a crop by five points is a multiple of 112 or 128 pixels wide, found {size!r}"
     )

@@ -14,14 +14,45 @@ if TYPE_CHECKING:
     from facebench.data.source import Split
 
 SMALL = 4096  # bytes; a field larger than this per sample is read from the records alone
+BLOCK = 1024  # samples that are kept one by one before they are stacked
+
+
+class _Column:
+    """A field of all samples, kept in blocks: single arrays of millions would need ten times that.
+
+    A field whose values differ in shape, or are large, is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._open: list[np.ndarray] = []
+        self._shape: tuple[int, ...] | None = None
+        self._dropped = False
+
+    def add(self, value: np.ndarray) -> None:
+        if self._shape is None:
+            self._shape = value.shape
+        if self._dropped or value.shape != self._shape or value.nbytes > SMALL:
+            self._dropped, self._blocks, self._open = True, [], []
+            return
+        self._open.append(value)
+        if len(self._open) == BLOCK:
+            self._blocks.append(np.stack(self._open))
+            self._open = []
+
+    def stacked(self) -> np.ndarray | None:
+        """[n, ...], or None for a field that was dropped."""
+        if self._dropped:
+            return None
+        return np.concatenate([*self._blocks, *([np.stack(self._open)] if self._open else [])])
 
 
 def samples(split: Split) -> dict[str, np.ndarray]:
     """The small fields of every sample of a split, and `digest`, uint8 [n, 32], of all of it."""
     if not len(split):
         raise FacebenchError(f"dataset {split.label}: split {split.name!r} is empty")
-    columns: dict[str, list[np.ndarray]] = {"digest": []}
-    seen: set[str] = set()
+    columns: dict[str, _Column] = {"digest": _Column()}
+    where = f"dataset {split.label}: split {split.name!r}, key"
     for i in range(len(split)):
         record = split.record(i)
         for name in ("key", "unit", "image"):
@@ -29,26 +60,27 @@ def samples(split: Split) -> dict[str, np.ndarray]:
                 raise FacebenchError(
                     f"dataset {split.label}: its builder gives no {name!r}, which every dataset has"
                 )
-        where = f"dataset {split.label}: split {split.name!r}, key {record['key']!r}"
-        if record["key"] in seen:
-            raise FacebenchError(f"{where} stands twice; the keys of samples must differ")
-        seen.add(record["key"])
         try:
             content = {name: _content(value) for name, value in record.items()}
         except ValueError as error:
             raise FacebenchError(
-                f"{where}: {error}; mend that image of the release and prepare it again"
+                f"{where} {record['key']!r}: {error}; mend that image of the release and prepare "
+                "it again"
             ) from error
         found = digest.of_arrays(content).removeprefix(digest.PREFIX)
-        columns["digest"].append(np.frombuffer(bytes.fromhex(found), np.uint8))
+        columns["digest"].add(np.frombuffer(bytes.fromhex(found), np.uint8))
         for name, value in content.items():
             if not isinstance(record[name], bytes):
-                columns.setdefault(name, []).append(value)
-    return {
-        name: np.stack(values)
-        for name, values in columns.items()
-        if len({v.shape for v in values}) == 1 and max(v.nbytes for v in values) <= SMALL
-    }
+                columns.setdefault(name, _Column()).add(value)
+    made = {name: column.stacked() for name, column in columns.items()}
+    kept = {name: array for name, array in made.items() if array is not None}
+    if "key" not in kept:
+        raise FacebenchError(f"{where}: one is longer than {SMALL // 4} characters")
+    ordered = np.sort(kept["key"])
+    if (twice := ordered[1:] == ordered[:-1]).any():
+        key = str(ordered[1:][twice][0])
+        raise FacebenchError(f"{where} {key!r} stands twice; the keys of samples must differ")
+    return kept
 
 
 def _content(value: Any) -> np.ndarray:

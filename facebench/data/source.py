@@ -11,9 +11,10 @@ A dataset is a folder ``datasets/NAME/`` with ``NAME_dataset_builder.py``, a TFD
 
 ``facebench data prepare`` builds it as ArrayRecord files, without TensorFlow, under
 ``<data>/NAME/CONFIG/VERSION/``. Beside them stand ``samples-SPLIT.npz`` (the small fields of all
-samples, and a digest of each) and, made before the folder gets its name, ``facebench.json``:
-``{name, config, version, splits: {split: {n, keys, content}}, files}``. `content` is the digest
-of the decoded pixels and every label of every sample, in order.
+samples, and a digest of each), the lists of comparisons that the builder gives
+(`facebench.data.lists`) and, made before the folder gets its name, ``facebench.json``:
+``{name, config, version, splits: {split: {n, keys, content}}, lists, files}``. `content` is the
+digest of the decoded pixels and every label of every sample, in order.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from facebench import files, plugins
-from facebench.data import contents
+from facebench.data import contents, lists
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.workspace import Workspace
 
@@ -362,8 +363,8 @@ def prepare(
                 work = ws.data / f".preparing-{name}-{config}"
                 shutil.rmtree(work, ignore_errors=True)
                 try:
-                    made = _build(cls, name, config, source, work)
-                    _write_facts(made, name, config, str(cls.VERSION))
+                    made, given = _build(cls, name, config, source, work)
+                    _write_facts(made, name, config, str(cls.VERSION), given)
                     _sync(made)
                     if folder.exists():  # without its mark: not ours, or somebody removed it
                         shutil.rmtree(folder)
@@ -393,8 +394,10 @@ def _source(ws: Workspace, name: str, cls: Any, given: Path | str | None) -> Pat
     )
 
 
-def _build(cls: Any, name: str, config: str, source: Path | None, work: Path) -> Path:
-    """Runs the TFDS builder under `work`; the folder it made."""
+def _build(
+    cls: Any, name: str, config: str, source: Path | None, work: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Runs the TFDS builder under `work`; the folder it made, and its lists of comparisons."""
     import tensorflow_datasets as tfds
 
     download = tfds.download.DownloadConfig(manual_dir=source and str(source))
@@ -404,6 +407,7 @@ def _build(cls: Any, name: str, config: str, source: Path | None, work: Path) ->
         made = cls(data_dir=str(work), config=config)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS chats about sizes it does not know
             made.download_and_prepare(download_config=download, file_format="array_record")
+            given = made.lists(source) if hasattr(made, "lists") else {}
     except (FacebenchError, OSError):
         raise
     except Exception as error:
@@ -412,11 +416,11 @@ def _build(cls: Any, name: str, config: str, source: Path | None, work: Path) ->
         raise FacebenchError(
             f"dataset {name}/{config}: its builder failed: {type(error).__name__}: {error}"
         ) from error
-    return Path(made.data_dir)
+    return Path(made.data_dir), given
 
 
-def _write_facts(folder: Path, name: str, config: str, version: str) -> None:
-    """Writes ``samples-SPLIT.npz`` of every split, and last ``facebench.json``."""
+def _write_facts(folder: Path, name: str, config: str, version: str, given: dict[str, Any]) -> None:
+    """Writes ``samples-SPLIT.npz`` of every split, the lists, and last ``facebench.json``."""
     import tensorflow_datasets as tfds
 
     label = f"{name}/{config}"
@@ -425,8 +429,10 @@ def _write_facts(folder: Path, name: str, config: str, version: str) -> None:
         samples = contents.samples(Split(folder, label, split, info.num_examples))
         files.write_npz(folder / f"samples-{split}.npz", samples)
         splits[split] = contents.facts(samples)
+    facts: dict[str, Any] = {"schema": SCHEMA, "name": name, "config": config, "version": version}
+    if given:
+        facts["lists"] = lists.write(folder, label, given, {s: f["n"] for s, f in splits.items()})
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    facts = {"schema": SCHEMA, "name": name, "config": config, "version": version}
     files.write_json(folder / MARK, {**facts, "splits": splits, "files": sizes})
 
 
@@ -458,6 +464,8 @@ def verify(ws: Workspace, name: str, config: str | None = None) -> list[str]:
         FacebenchError: it is not prepared, or a file is missing or unreadable.
     """
     dataset = open(ws, name, config)
+    for listed, said in dataset.facts.get("lists", {}).items():
+        lists.read(dataset.split(said["split"]), listed)
     return [
         line
         for split in dataset.splits.values()

@@ -286,11 +286,18 @@ def classes(protocol: Protocol, split: Split) -> tuple[list[str], np.ndarray]:
 
 
 def used(protocol: Protocol, split: Split) -> np.ndarray:
-    """The samples of a split that count, int64, ascending: all, or those of the classes that do.
+    """The samples of a split that count, int64, ascending.
+
+    All, or those of the classes that do, or of the test split those that the protocol's list of
+    pairs compares.
 
     Raises:
         FacebenchError: none is left.
     """
+    from facebench.data import lists
+
+    if split.name == "test" and (name := lists.asked(protocol)):
+        return lists.used(split, name)
     if "classes" not in protocol.evaluation:
         return np.arange(len(split))
     from facebench.data.source import field
@@ -360,6 +367,8 @@ def drawn(protocol: Protocol, dataset: Dataset, value: float, seed: int) -> np.n
     Returns:
         indices into the training split, ascending.
     """
+    if protocol.regimes["kind"] == "zero":
+        return np.zeros(0, np.int64)
     train = dataset.split("train")
     rows, _ = carve(protocol, train)
     rule = protocol.regimes.get("strata")
@@ -390,7 +399,7 @@ def of_protocol(
         FacebenchError: the subset is not the frozen one, or cannot be drawn.
     """
     indices = drawn(protocol, dataset, value, seed)
-    keys = dataset.split("train").keys
+    keys = dataset.split("train").keys if len(indices) else []
     found, name = digest([keys[i] for i in indices]), subset_key(value, seed)
     _held(protocol, dataset, f"subset {name}", found, protocol.subsets.get(name))
     return indices, found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from facebench import digest, files
-from facebench.data import strata, subsets
+from facebench.data import lists, strata, subsets
 from facebench.data.source import Dataset, Split, field
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.protocol import Protocol, subset_key
@@ -26,25 +26,40 @@ def _units(split: Split) -> np.ndarray:
     return _places(split.units)
 
 
-def pairs(protocol: Protocol, n: int) -> np.ndarray:
+def pairs(protocol: Protocol, split: Split) -> np.ndarray:
     """The verification pairs of a recognition protocol.
 
-    ``{"pairs": "all"}``: (i, j) with i < j, row by row.
+    ``{"pairs": "all"}``: (i, j) with i < j, row by row. ``{"pairs": "list:NAME"}``: those of a list
+    that the dataset brings along (`facebench.data.lists`), in its order.
 
     Args:
         protocol: its `evaluation` is read.
-        n: samples of the test split.
+        split: the test split.
 
     Returns:
-        int64 [m, 2], indices into the test split.
+        int64 [m, 2], places among the samples that count (`subsets.used`); of a list of templates
+        places among its templates.
 
     Raises:
         UsageError: the protocol asks for pairs that are not known.
     """
     kind = protocol.evaluation.get("pairs")
+    if name := lists.asked(protocol):
+        return lists.pairs(split, name)
     if kind != "all":
-        raise UsageError(f"protocol {protocol.id}: evaluation.pairs {kind!r}: expected 'all'")
-    return np.stack(np.triu_indices(n, 1), axis=1)
+        raise UsageError(
+            f"protocol {protocol.id}: evaluation.pairs {kind!r}: expected 'all' or 'list:NAME'"
+        )
+    return np.stack(np.triu_indices(len(split), 1), axis=1)
+
+
+def templates(protocol: Protocol, split: Split) -> dict[str, np.ndarray] | None:
+    """`template`, `media` and `weight` of the samples that count; None where images are compared.
+
+    See `facebench.data.lists.templates`.
+    """
+    name = lists.asked(protocol)
+    return lists.templates(split, name) if name else None
 
 
 def gallery(protocol: Protocol, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +89,37 @@ def gallery(protocol: Protocol, n: int) -> tuple[np.ndarray, np.ndarray]:
     return probes, listed
 
 
+def enrolled(protocol: Protocol) -> bool:
+    """Whether the gallery is what was trained on: ``evaluation.gallery`` is ``"subset"``."""
+    return protocol.evaluation.get("gallery") == "subset"
+
+
+def people(protocol: Protocol, split: Split) -> tuple[int, np.ndarray]:
+    """The people of a closed set, and who each test sample shows.
+
+    Args:
+        protocol: whose gallery is the subset that was trained on.
+        split: the test split; its dataset's training split holds the people.
+
+    Returns:
+        how many people the training split has, and int32 [n]: the place of each test sample's
+        person among their sorted names.
+
+    Raises:
+        FacebenchError: a test person is not in the training split.
+    """
+    path = Path(split.folder) / "samples-train.npz"
+    known = np.unique(files.read_npz(path)["unit"])
+    units = np.array(split.units)
+    if not (there := np.isin(units, known)).all():
+        unit = str(units[~there][0])
+        raise FacebenchError(
+            f"protocol {protocol.id}: evaluation.gallery 'subset': test unit {unit!r} of "
+            f"{split.label} is not in its training split, so nobody can find it"
+        )
+    return len(known), np.searchsorted(known, units).astype(np.int32)
+
+
 def _landmarks(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     return {
         "points": field(split, "points"),
@@ -84,17 +130,39 @@ def _landmarks(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
 
 
 def _recognition(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
-    units = _units(split)
-    i, j = pairs(protocol, len(split)).T
-    probes, listed = gallery(protocol, len(split))
-    mated = np.isin(units[probes], units[listed])
-    made = {
-        "same": units[i] == units[j],
-        "probe_identity": np.where(mated, units[probes], -1).astype(np.int32),
-        "gallery_identity": units[listed],
-    }
-    # Of every test sample: pair k is of samples pairs(...)[k], so it follows for pairs too.
+    rows = subsets.used(protocol, split)
+    units = _places([split.units[i] for i in rows])
+    made: dict[str, np.ndarray] = {}
+    if name := lists.asked(protocol):
+        listed = lists.read(split, name)
+        made = {array: listed[array] for array in ("same", "fold", "group") if array in listed}
+    elif "pairs" in protocol.evaluation:
+        i, j = pairs(protocol, split).T
+        made["same"] = units[i] == units[j]
+        if "group" in protocol.evaluation:
+            made["group"] = _pair_groups(protocol, split, i, j)
+    if enrolled(protocol):
+        known, probes = people(protocol, split)
+        made |= {"probe_identity": probes, "gallery_identity": np.arange(known, dtype=np.int32)}
+    elif "gallery" in protocol.evaluation or not made:
+        chosen, listed_rows = gallery(protocol, len(split))
+        mated = np.isin(units[chosen], units[listed_rows])
+        made["probe_identity"] = np.where(mated, units[chosen], -1).astype(np.int32)
+        made["gallery_identity"] = units[listed_rows]
+    # Of every sample that counts: pair k is of samples pairs(...)[k], so it follows for pairs too.
     return made | ({"unit": units} if protocol.cluster else {})
+
+
+def _pair_groups(protocol: Protocol, split: Split, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """The group of both samples of each pair, -1 where they are of two."""
+    group = field(split, protocol.evaluation["group"])
+    if group.ndim != 1 or group.dtype.kind not in "iu" or group.min() < 0 or group.max() > 32767:
+        raise FacebenchError(
+            f"protocol {protocol.id}: evaluation.group: field {protocol.evaluation['group']!r} of "
+            f"{split.label} holds {group.dtype} of shape {group.shape}, expected a whole number "
+            "from 0 to 32767 per sample"
+        )
+    return np.where(group[i] == group[j], group[i], -1).astype(np.int16)
 
 
 def _people(split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -206,10 +274,12 @@ def build(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     """The test labels of a protocol, under the names that `metrics.score` knows.
 
     Landmarks: `points` (n, K, 2) and `box` (n, 4) in pixels, `visible` (n, K) bool, `unit` (n,).
-    Recognition: `same` (m,) of the protocol's pairs, `probe_identity` (p,), -1 without a mate in
-    the gallery, `gallery_identity` (g,); with a `cluster` in the protocol also `unit` (n,) of all
-    test samples. Expression: `label` (n,) int32, the class's place among those that count
-    (`subsets.classes`); samples of others are left out (`subsets.used`). Action units: `label`
+    Recognition: `same` (m,) of the protocol's pairs, with `fold` and `group` (m,) where its list
+    has them or ``evaluation.group`` names a field (-1 for a pair of two groups); `probe_identity`
+    (p,), -1 without a mate in the gallery, and `gallery_identity` (g,); with a `cluster` in the
+    protocol also `unit` (n,) of all test samples. Expression: `label` (n,) int32, the class's
+    place among those that count (`subsets.classes`); samples of others are left out
+    (`subsets.used`). Action units: `label`
     (n, A) int8 of the units of ``evaluation.au``: 1 from ``evaluation.threshold`` on, -1 where the
     intensity is NaN or negative. Their intensities: `intensity` (n, A) in [0, 1]. Parsing: `parse`
     (n, H, W). These four have `unit` (n,), and `group` (n,) where the dataset has that field.
@@ -265,25 +335,29 @@ def facts(protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         the values of the protocol's fields `splits` (n, keys, content and used of each),
-        `subsets` (a digest per regime value and seed), `targets`, `crops`, and with a dev that is
-        carved out of train its digest, `dev`; and for the manifest `keys` and `counts` of each
-        subset.
+        `subsets` (a digest per regime value and seed), `targets`, `crops`, with a list of pairs its
+        digest, `list`, and with a dev that is carved out of train its digest, `dev`; and for the
+        manifest `keys` and `counts` of each subset.
 
     Raises:
         FacebenchError: a subset cannot be drawn, or the targets cannot be built.
     """
-    train, splits = dataset.split("train"), {}
+    splits = {}
     for name, known in dataset.facts["splits"].items():
         splits[name] = {fact: known[fact] for fact in ("n", "keys", "content")}
         if "used" in protocol.splits.get(name, {}):
             splits[name]["used"] = len(subsets.used(protocol, dataset.split(name)))
-    keys, counts = {}, {}
+    keys: dict[str, list[str]] = {}
+    counts: dict[str, dict[str, Any]] = {}
     for value in protocol.regimes["values"]:
         for seed in protocol.seeds:
             rows = subsets.drawn(protocol, dataset, value, seed)
             name = subset_key(value, seed)
-            keys[name] = [train.keys[i] for i in rows]
-            counts[name] = count(protocol, train, rows)
+            keys[name], counts[name] = [], {"samples": 0, "units": 0, "classes": {}}
+            if len(rows):
+                train = dataset.split("train")
+                keys[name] = [train.keys[i] for i in rows]
+                counts[name] = count(protocol, train, rows)
     made = {
         "splits": splits,
         "subsets": {name: subsets.digest(chosen) for name, chosen in keys.items()},
@@ -292,7 +366,10 @@ def facts(protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
         "keys": keys,
         "counts": counts,
     }
+    if asked := lists.asked(protocol):
+        made["list"] = dataset.facts["lists"][asked]["digest"]
     if protocol.dev is not None:
+        train = dataset.split("train")
         _, held = subsets.carve(protocol, train)
         made["dev"] = subsets.digest([train.keys[i] for i in held])
     return made
@@ -345,6 +422,16 @@ def check_dataset(protocol: Protocol, dataset: Dataset) -> None:
                     f"{dataset.name}` on the official release; if it differs again, the release "
                     "or the builder is not the one that the protocol was made on"
                 )
+    if name := lists.asked(protocol):
+        wanted = protocol.evaluation.get("digest")
+        listed = dataset.facts.get("lists", {}).get(name, {}).get("digest")
+        if listed != wanted:
+            raise FacebenchError(
+                f"protocol {protocol.id}: list {name!r} of {dataset.label} {dataset.version} is "
+                f"{digest.short(listed or 'missing')}, the protocol froze "
+                f"{digest.short(wanted or 'none')}; remove {dataset.folder} and run `facebench "
+                f"data prepare {dataset.name}` on the official release"
+            )
     if protocol.crops is not None and (found := crops(protocol, dataset)) != protocol.crops:
         import cv2
 

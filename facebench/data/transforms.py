@@ -173,7 +173,7 @@ def warp(
     """Moves an image and its points by one matrix.
 
     Bilinear interpolation; what lies outside the image repeats its edge. Crop ``five_points`` is
-    as published: black outside of the image, and nothing else is done. Other crops: where the crop is
+    as published: black outside of the image, and nothing else is done. Other crops: where it is
     smaller than the original by a factor of 2 or more, the image is first averaged over blocks
     of whole pixels (f = the integer part of the factor), whose centres stand at
     ``(x + 1/2) / f - 1/2``, so fine texture does not alias and nothing shifts.

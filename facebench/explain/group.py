@@ -140,9 +140,10 @@ def _part(
     sizes = {"pair": len(targets.get("same", ())), "probe": len(targets.get("probe_identity", ()))}
     everything: dict[str, np.ndarray | None] = dict.fromkeys((*_PAIRS, *_PROBES))
     everything |= dict.fromkeys(("gallery", "gallery_identity", "unit"))
+    gallery = protocol.evaluation.get("gallery", ())
     if len(rows) == protocol.n and protocol.evaluation.get("pairs") == "all":
         i, j = np.triu_indices(protocol.n, 1)
-        probes = np.setdiff1d(np.arange(protocol.n), protocol.evaluation.get("gallery", ()))
+        probes = np.setdiff1d(np.arange(protocol.n), [] if gallery == "subset" else gallery)
         kept = {"pair": rows[i] & rows[j], "probe": rows[probes]}
     else:
         kept = {kind: rows for kind, size in sizes.items() if size == len(rows)}

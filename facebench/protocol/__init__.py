@@ -282,8 +282,8 @@ def freeze(workspace: Workspace, draft_path: Path, facts: Mapping[str, Any]) -> 
         workspace: where the protocol goes.
         draft_path: the draft; often already at its place in the workspace.
         facts: ``{"splits": {split: {"n", "keys", "content"}}, "subsets": {key: digest},
-            "targets": digest}``, and ``dev`` and ``crops`` (digests) where the draft has them,
-            as the data says them.
+            "targets": digest}``, and ``dev``, ``list`` and ``crops`` (digests) where the draft
+            has them, as the data says them.
 
     Returns:
         The frozen protocol.
@@ -308,7 +308,7 @@ def freeze(workspace: Workspace, draft_path: Path, facts: Mapping[str, Any]) -> 
         for key, sha in ((value["subsets"] or {}) | dict(facts["subsets"])).items()
     }
     frozen["targets"] = _fill(draft_path, "targets", value["targets"], facts["targets"])
-    for name, fact in (("dev", "dev"), ("preprocess", "crops")):
+    for name, fact in (("dev", "dev"), ("evaluation", "list"), ("preprocess", "crops")):
         part = value.get(name) or {}
         if "digest" in part:
             sha = _fill(draft_path, f"{name}.digest", part["digest"], facts.get(fact))

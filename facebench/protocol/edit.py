@@ -33,7 +33,8 @@ def draft_of(value: Mapping[str, Any], protocol_id: str, changes: Sequence[str])
     for facts in made["splits"].values():
         facts.update(dict.fromkeys(facts))
     made["subsets"] = made["targets"] = made["preprocess"]["digest"] = None
-    made["evaluation"].pop("gallery", None)  # positions in another test split
+    if isinstance(made["evaluation"].get("gallery"), list):
+        del made["evaluation"]["gallery"]  # positions in another test split
     if "dev" in made:
         made["dev"]["digest"] = None
     for change in changes:
@@ -42,8 +43,15 @@ def draft_of(value: Mapping[str, Any], protocol_id: str, changes: Sequence[str])
     if isinstance(made.get("dev"), dict):
         made["dev"].setdefault("digest", None)
         splits.pop("dev", None)  # one of the two
-    if isinstance(splits.get("test"), dict) and "classes" in (made.get("evaluation") or ()):
-        splits["test"].setdefault("used", None)
+    evaluation = made["evaluation"] if isinstance(made.get("evaluation"), dict) else {}
+    listed = str(evaluation.get("pairs", "")).startswith("list:")
+    evaluation.pop("digest", None)
+    if listed:
+        evaluation["digest"] = None
+    if isinstance(splits.get("test"), dict):
+        splits["test"].pop("used", None)
+        if listed or "classes" in evaluation:
+            splits["test"]["used"] = None
     return made
 
 

@@ -98,9 +98,9 @@ def _rows(of: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "dataset", f"{data['name']}/{data['config']} {data['version']}"
     yield "labels", of["labels"] + (f", {of['licence']}" if of.get("licence") else "")
     yield "input", ", ".join(f"{k} {v}" for k, v in of["preprocess"].items() if k != "digest")
-    asked = {k: v for k, v in of["evaluation"].items() if k != "gallery"}
+    asked = {k: v for k, v in of["evaluation"].items() if k not in ("digest", "gallery")}
     if gallery := of["evaluation"].get("gallery"):
-        asked["gallery"] = f"of {len(gallery)} samples"
+        asked["gallery"] = gallery if isinstance(gallery, str) else f"of {len(gallery)} samples"
     yield "evaluation", "; ".join(f"{name} {_said(value)}" for name, value in asked.items())
     drawn = f"{regimes['kind']} {_said(regimes['values'])} by {regimes['by']}"
     if regimes.get("strata"):

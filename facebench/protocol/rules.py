@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 # Fields of `evaluation` by the tasks that read them; True: the task needs it.
 EVALUATION = {
-    "recognition": {"pairs": False, "gallery": False},
+    "recognition": {
+        **{"pairs": False, "gallery": False, "digest": False, "group": False},
+        **{"flip": False, "pooling": False},
+    },
     "expression": {"classes": False},
     "action_units": {"au": True, "threshold": True},
     "action_unit_intensity": {"au": True},
@@ -95,6 +98,10 @@ def _regimes(of: Protocol) -> Iterator[str]:
         yield f"regimes.values: kind 'full' has the one value 1.0, found {values}"
     if kind == "zero" and values != [0]:
         yield f"regimes.values: kind 'zero' has the one value 0, found {values}"
+    if kind != "zero" and "train" not in of.splits:
+        yield f"splits.train is missing: kind {kind!r} draws from it; only kind 'zero' needs none"
+    if kind == "zero" and of.dev is not None:
+        yield "dev: kind 'zero' trains on nothing that it could be carved from"
     if kind != "zero" and values[0] <= 0:
         yield f"regimes.values: {values[0]} labels are none; that is kind 'zero'"
     if kind == "fraction" and values[-1] > 1:
@@ -139,6 +146,18 @@ def _selection(of: Protocol) -> Iterator[str]:
 
 def _evaluation(of: Protocol) -> Iterator[str]:
     gallery, n = of.evaluation.get("gallery", []), of.splits["test"]["n"]
+    if gallery == "subset":
+        gallery = []
+        whole = of.regimes["kind"] == "full" or (
+            of.regimes["kind"] == "shots" and of.regimes["by"] == "unit"
+        )
+        if not whole or of.dev is not None:
+            yield (
+                "evaluation.gallery 'subset': every subset must hold every person: regimes.kind "
+                "'full', or 'shots' by 'unit', and no dev that is carved out"
+            )
+    if of.task == "recognition":
+        yield from _comparisons(of.evaluation)
     if gallery and n is not None and (max(gallery) >= n or len(gallery) >= n):
         yield f"evaluation.gallery: {max(gallery)} is beyond the {n} samples of test, or no probe"
     known = EVALUATION.get(of.task, {})
@@ -152,12 +171,32 @@ def _evaluation(of: Protocol) -> Iterator[str]:
     for split, facts in of.splits.items():
         if "used" not in facts:
             continue
-        if "classes" not in of.evaluation:
-            yield f"splits.{split}.used: every sample counts without evaluation.classes; remove it"
+        listed = split == "test" and of.evaluation.get("pairs", "").startswith("list:")
+        if "classes" not in of.evaluation and not listed:
+            yield (
+                f"splits.{split}.used: every sample counts without evaluation.classes or a list "
+                "of pairs; remove it"
+            )
         elif None not in (facts["used"], facts["n"]) and facts["used"] > facts["n"]:
             yield f"splits.{split}.used: {facts['used']} of {facts['n']} samples"
-    if "classes" in of.evaluation and "used" not in of.splits["test"]:
-        yield "splits.test.used is missing: evaluation.classes may leave samples out; set it null"
+    why = {"classes": "evaluation.classes", "digest": "a list of pairs"}
+    for field, what in why.items():
+        if field in of.evaluation and "used" not in of.splits["test"]:
+            yield f"splits.test.used is missing: {what} may leave samples out; set it null"
+
+
+def _comparisons(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """How the parts of a recognition protocol's evaluation fit together."""
+    pairs = evaluation.get("pairs", "")
+    listed = pairs.startswith("list:")
+    if listed and "gallery" in evaluation:
+        yield "evaluation.gallery: a list of pairs has none; make two protocols"
+    if listed != ("digest" in evaluation):
+        yield "evaluation.digest is that of a list of pairs; set it null, or leave out both"
+    if "group" in evaluation and pairs != "all":
+        yield "evaluation.group goes with pairs 'all'; a list says the groups of its pairs itself"
+    if "pooling" in evaluation and not listed:
+        yield "evaluation.pooling is of the templates of a list of pairs; there is none"
 
 
 def holes(value: Mapping[str, Any]) -> Iterator[str]:
@@ -170,7 +209,7 @@ def holes(value: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"subsets.{key}" for key, sha in value["subsets"].items() if sha is None)
     if value["targets"] is None:
         yield "targets"
-    for name in ("dev", "preprocess"):
+    for name in ("dev", "evaluation", "preprocess"):
         part = value.get(name) or {}
         if "digest" in part and part["digest"] is None:
             yield f"{name}.digest"

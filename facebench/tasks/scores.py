@@ -101,3 +101,80 @@ def similarity(embedding: np.ndarray, probe: np.ndarray, gallery: np.ndarray) ->
     for start in range(0, len(rows), step):
         scores[start : start + step] = x[rows[start : start + step]] @ transposed
     return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def best_of_each(probe: np.ndarray, known: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Cosines of probes with each person: with the most alike of the person's images.
+
+    Args:
+        probe: [p, d] embeddings; normalised here.
+        known: [k, d] embeddings of known people; normalised here.
+        person: [k] whose image each is, 0 to g - 1, every person at least once.
+
+    Returns:
+        [p, g] float64 in [-1, 1].
+
+    Raises:
+        FacebenchError: bad shapes, rows that are not finite, or a person without an image.
+    """
+    x, y = unit(probe), unit(known)
+    person = np.asarray(person)
+    if x.shape[1] != y.shape[1] or person.shape != (len(y),):
+        raise FacebenchError(
+            f"probe {list(x.shape)}, known {list(y.shape)} and person {list(person.shape)} do not "
+            "fit together: expected [p, d], [k, d] and [k]"
+        )
+    order = np.argsort(person, kind="stable")
+    names, first = np.unique(person[order], return_index=True)
+    if not np.array_equal(names, np.arange(len(names))):
+        raise FacebenchError(f"person names {names[:5].tolist()} ...: expected 0 to g - 1, each")
+    scores = np.empty((len(x), len(names)))
+    transposed = np.ascontiguousarray(y[order].T)
+    step = max(1, _CHUNK // max(x.shape[1], len(y), 1))
+    for start in range(0, len(x), step):
+        cosines = x[start : start + step] @ transposed
+        scores[start : start + step] = np.maximum.reduceat(cosines, first, axis=1)
+    return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def pooled(
+    embedding: np.ndarray, template: np.ndarray, media: np.ndarray, weight: np.ndarray, how: str
+) -> np.ndarray:
+    """Templates of images: the sum over media of the mean over a medium's images.
+
+    Args:
+        embedding: [n, d], not normalised where lengths are to count.
+        template: [n] the template of each image, 0 to t - 1, every one at least once.
+        media: [n] the still or video that each image is from.
+        weight: [n] how much each image counts, such as the confidence of its detection.
+        how: ``n1`` keeps the lengths of embeddings, ``n0`` makes them 1; ``d1`` multiplies by the
+            weights, ``d0`` does not: ``n1d1``, ``n1d0``, ``n0d1`` or ``n0d0``.
+
+    Returns:
+        [t, d] float64, not normalised.
+
+    Raises:
+        FacebenchError: bad shapes.
+    """
+    n = len(embedding)
+    for name, value in (("template", template), ("media", media), ("weight", weight)):
+        if np.shape(value) != (n,):
+            raise FacebenchError(f"{name} has shape {list(np.shape(value))}, expected [{n}]")
+    order = np.lexsort((media, template))
+    of, medium = np.asarray(template)[order], np.asarray(media)[order]
+    new = np.append(True, (of[1:] != of[:-1]) | (medium[1:] != medium[:-1]))
+    place = np.cumsum(new) - 1  # which medium of which template
+    share = 1.0 / np.bincount(place)[place]
+    if "d1" in how:
+        share = share * np.asarray(weight, np.float64)[order]
+    made = np.zeros((int(of.max()) + 1, np.shape(embedding)[1]))
+    step = max(1, _CHUNK // max(made.shape[1], 1))
+    for start in range(0, n, step):
+        rows = np.asarray(embedding[order[start : start + step]], np.float64)
+        if "n0" in how:
+            rows = unit(rows)
+        rows *= share[start : start + step, None]
+        part = of[start : start + step]
+        first = np.flatnonzero(np.append(True, part[1:] != part[:-1]))
+        made[part[first]] += np.add.reduceat(rows, first, axis=0)
+    return made

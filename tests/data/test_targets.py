@@ -62,7 +62,8 @@ def test_recognition(tiny):
     probes, gallery = targets.gallery(draft("recognition"), 10)
     assert probes.tolist() == [1, 3, 5, 6, 7, 8, 9]
     assert gallery.tolist() == GALLERY
-    pairs = targets.pairs(draft("recognition"), 4)
+    four = source.Split(tiny.folder, tiny.label, "test", 4)
+    pairs = targets.pairs(draft("recognition"), four)
     assert pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
 
 
@@ -76,7 +77,7 @@ def test_probes_without_a_mate_are_marked(tiny):
     ("evaluation", "said"),
     [
         ({"pairs": "some", "gallery": [0]}, "pairs 'some'"),
-        ({"pairs": "all"}, "gallery is missing"),
+        ({}, "gallery is missing"),
         ({"pairs": "all", "gallery": [10]}, "10 is no index into 10"),
         ({"pairs": "all", "gallery": [-1, 2]}, "-1 is no index"),
         ({"pairs": "all", "gallery": [1, 1]}, "twice"),

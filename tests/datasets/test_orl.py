@@ -76,6 +76,14 @@ def test_subjects_are_exclusive_and_chosen_by_hash(ws, release):
     assert all(f" {subject} " in named for subject in test)
 
 
+def test_the_closed_set_divides_the_images_of_everybody(ws, release):
+    dataset = source.prepare(ws, "orl", "closed-set", source_dir=release)
+    for name, numbers in (("train", range(1, 6)), ("test", range(6, 11))):
+        split = dataset.split(name)
+        assert split.keys == [f"s{n}/{m}" for n in range(1, 41) for m in numbers]
+        assert split.units == [key.split("/")[0] for key in split.keys]
+
+
 def test_training_batches_are_colour_crops(ws, release):
     split = source.prepare(ws, "orl", source_dir=release).split("train")
     preprocess = {"crop": "full", "size": 112}
