@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from facebench import follow
+from facebench.convert import verb as conversion
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.verb import Values, Verb
 from facebench.verb import common as _common
@@ -282,6 +283,7 @@ VERBS: dict[str, Verb] = {
         _submit,
     ),
     **follow.VERBS,
+    **conversion.VERBS,
     "leaderboard": Verb(
         "make the boards from the records, or check all of it",
         "leaderboard build|check [--against=GIT_REVISION]",

@@ -20,7 +20,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -103,6 +103,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
+@contextlib.contextmanager
+def regular(path: Path) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading; what goes wrong while it is read is explained, too.
+
+    Raises:
+        FacebenchError: missing, unreadable, or a folder, pipe or device.
+    """
+    with explained(path, "reading"):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            mode = os.fstat(handle).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if not stat.S_ISREG(mode):
+                raise FacebenchError(f"{path}: reading failed: it is no regular file")
+            yield file
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
     """Reads a whole regular file.
 
@@ -113,16 +131,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     Raises:
         FacebenchError: missing, unreadable, a folder, pipe or device, or larger than `limit`.
     """
-    with explained(path, "reading"):
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(handle)
-            mode, size = status.st_mode, status.st_size
-            if stat.S_ISDIR(mode):
-                raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            if not stat.S_ISREG(mode):
-                raise FacebenchError(f"{path}: reading failed: it is no regular file")
-            data = file.read(size + 1) if size <= limit else b""
+    with regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1) if size <= limit else b""
     if max(len(data), size) > limit:
         raise FacebenchError(f"{path}: larger than {limit} bytes, the most that such a file has")
     return data

@@ -13,7 +13,7 @@ import pytest
 import facebench
 
 PACKAGE = Path(facebench.__file__).parent
-GROUND = {"errors", "digest", "files", "plugins", "schemes", "workspace"}
+GROUND = {"errors", "digest", "files", "plugins", "schemes", "tensors", "workspace"}
 
 # What each room may import of the project, beside itself and the ground floor.
 MAY = {
@@ -44,12 +44,13 @@ MAY = {
     "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
     "verb": set(),
+    "convert": {"models", "verb"},
     "follow": {
         *("diff", "explain", "leaderboard", "protocol", "reproduce", "tolerance", "train", "verb"),
     },
     "cli": {
-        *("catalogue", "config", "follow", "leaderboard", "protocol", "quickstart", "run"),
-        *("score", "verb"),
+        *("catalogue", "config", "convert", "follow", "leaderboard", "protocol", "quickstart"),
+        *("run", "score", "verb"),
     },
     "__main__": {"cli"},
     "__init__": set(),
@@ -66,6 +67,7 @@ EDGES = {
     "ml_collections": {"config.py"},
     "jsonschema": {"schema/__init__.py"},
     "rfc8785": {"digest.py"},
+    "safetensors": {"tensors.py"},
     "fsspec": {"leaderboard/store.py"},
 }
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # The table of names below is read without starting JAX.
 
 BUILT_IN = {
     "convnet": "facebench.models.convnet:ConvNet",
+    "inception_resnet": "facebench.models.inception_resnet:InceptionResNet",
+    "swin": "facebench.models.swin:Swin",
     "vit": "facebench.models.vit:ViT",
 }
 
