@@ -55,6 +55,7 @@ def base() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.batch_size = 64  # over all devices and accumulation steps
+    config.data.images_per_unit = 0  # in a batch, where a loss compares images; 0: as they come
     config.data.augment = ConfigDict()
     config.data.augment.flip = 0.5  # probability of a mirror image
     config.data.augment.rotation = 0.0  # radians, uniform in +-
@@ -330,6 +331,9 @@ def finish(config: ConfigDict, source: str = "") -> Config:
     infinite = float("inf")
     _number(plain["train"], "steps", 1, infinite, "train")
     _number(plain["data"], "batch_size", 1, infinite, "data")
+    _number(plain["data"], "images_per_unit", 0, plain["data"]["batch_size"], "data")
+    if not plain["data"]["images_per_unit"]:  # so that configs from before this key stay the same
+        plain["data"].pop("images_per_unit")
     _number(optim, "accumulate", 1, plain["data"]["batch_size"], "optim")
     for key in ("lr", "warmup", "weight_decay", "clip_norm", "gamma", "final_lr"):
         _number(optim, key, 0, infinite, "optim")

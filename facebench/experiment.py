@@ -199,6 +199,7 @@ class Experiment:
             start_step=start,
             threads=execution["threads"],
             workers=execution["workers"],
+            images_per_unit=self.config.semantic["data"].get("images_per_unit", 0),
         )
 
     def _test_batches(self, size: int, subset: np.ndarray) -> Iterator[dict[str, np.ndarray]]:

@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 
 from facebench import schemes
-from facebench.data import transforms
+from facebench.data import sampler, transforms
 from facebench.data.source import Split, field
 from facebench.errors import FacebenchError, UsageError
 
 _MIRRORED = (*schemes.PARSE_FLIP, *range(len(schemes.PARSE_FLIP), 256))  # of a class of `parse`
 
+_ENDLESS = 1 << 48  # samples
 CACHE_BYTES = 1 << 29  # decoded images kept in memory, all workers of a pipeline together
 
 
@@ -199,6 +200,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     cache_bytes: int = CACHE_BYTES,
+    images_per_unit: int = 0,
 ) -> Batches:
     """Endless training batches; batch `i` of what is returned is that of step ``start_step + i``.
 
@@ -225,6 +227,8 @@ def train_batches(
         process_index: which host this is; it gets rows ``process_index::process_count``.
         process_count: how many hosts share a batch.
         cache_bytes: decoded images kept in memory.
+        images_per_unit: so many samples of each of ``batch_size / images_per_unit`` units make a
+            batch, see `facebench.data.sampler`; 0: units are not looked at.
 
     Returns:
         batches of ``B = batch_size / process_count``: `image` uint8 [B, S, S, 3], `mask` float32
@@ -262,11 +266,18 @@ def train_batches(
         flip_permutation=None if flip_permutation is None else np.asarray(flip_permutation),
     )
     order, draws = np.random.SeedSequence(seed).generate_state(2).tolist()
+    several = None
+    if images_per_unit:
+        of_unit = [split.units[i] for i in indices]
+        several = sampler.UnitSampler(of_unit, batch_size, images_per_unit, order)
 
     def start() -> Any:
         import grain
 
-        sequence = grain.MapDataset.range(len(indices)).shuffle(seed=order).repeat()
+        if several is None:
+            sequence = grain.MapDataset.range(len(indices)).shuffle(seed=order).repeat()
+        else:
+            sequence = grain.MapDataset.range(_ENDLESS).map(several)
         sequence = sequence.random_map(make, seed=draws)[process_index::process_count]
         sequence = sequence.batch(batch_size // process_count)[start_step:]
         return _iterate(sequence, threads, workers)

@@ -98,10 +98,13 @@ class Task:
 
     Attributes:
         fields: what the loss reads of a training batch, beside ``image`` and ``mask``.
+        module_reads: which of these (or ``mask``) the module too is called with while training, by
+            keyword: for statistics that a loss carries from batch to batch. Seldom needed.
         spec: what the data and the run tell.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    module_reads: tuple[str, ...] = ()
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec

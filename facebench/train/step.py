@@ -50,7 +50,8 @@ def make_train_step(
     parts. Randomness is ``fold_in(key, step)`` and nothing else.
 
     Args:
-        module: called as ``module(image, train=True)``, returns a dict of outputs.
+        module: called as ``module(image, train=True)``, returns a dict of outputs; and with the
+            batch's fields that the task's ``module_reads`` names, where it has any, by keyword.
         task: gives the loss of these outputs.
         optimizer: an optax transformation.
         accumulate: the batch is cut into so many parts and their gradients are added; batch norm
@@ -58,6 +59,7 @@ def make_train_step(
         ema: decay of the averaged weights; 0 for none.
         axis_name: the axis to sum over under ``pmap``; None under ``jit``.
     """
+    module_reads: tuple[str, ...] = getattr(task, "module_reads", ())
 
     def total(x: Any) -> Any:
         return jax.lax.psum(x, axis_name) if axis_name else x
@@ -71,6 +73,8 @@ def make_train_step(
         count = total(batch["mask"].sum())
 
         def gradients(collections: Any, part: Batch, key: jax.Array) -> tuple[Any, Any, Any]:
+            given: Any = {name: part[name] for name in module_reads}
+
             def loss(params: Any) -> tuple[jax.Array, Any]:
                 outputs, changed = module.apply(
                     {"params": params, **collections},
@@ -78,6 +82,7 @@ def make_train_step(
                     train=True,
                     mutable=list(collections),
                     rngs={"dropout": key},
+                    **given,
                 )
                 losses, scalars = task.loss(outputs, part)
                 logged = {"loss": losses, **scalars}
