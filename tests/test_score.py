@@ -63,3 +63,45 @@ def test_pickles_and_damage_are_refused(saved, tmp_path):
     cut.write_bytes(predictions.read_bytes()[:-300])
     with pytest.raises(FacebenchError, match=r"cut\.npz"):
         score_files("landmarks", cut, targets)
+
+
+def test_folders_score_as_their_arrays_do(tmp_path):
+    rng = np.random.default_rng(0)
+    predictions = {"embedding": rng.normal(size=(40, 8)).astype(np.float32)}
+    targets = {
+        "template": np.arange(40) // 4,
+        "pairs": rng.integers(0, 10, (30, 2)),
+        "same": rng.random(30) < 0.5,
+    }
+    for name, arrays in (("p", predictions), ("t", targets)):
+        (tmp_path / name).mkdir()
+        for key, array in arrays.items():
+            np.save(tmp_path / name / f"{key}.npy", array)
+    result = score_files("recognition", tmp_path / "p", tmp_path / "t", "ijb-n1d0")
+    assert result == metrics.score("recognition", predictions, targets, "ijb-n1d0")
+
+
+def test_folders_of_something_else_are_refused(saved, tmp_path):
+    predictions, targets = saved
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(FacebenchError, match=r"folder: holds 0 \.npy files; expected 1 to"):
+        score_files("landmarks", folder, targets)
+    file = folder / "points.npy"
+    np.save(file, np.zeros((4, 68, 2), object), allow_pickle=True)
+    with pytest.raises(FacebenchError, match=r"points\.npy: not a readable \.npy"):
+        score_files("landmarks", folder, targets)
+    np.save(file, np.zeros((4, 68, 2)))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(FacebenchError, match=r"points\.npy: not a readable \.npy"):
+        score_files("landmarks", folder, targets)
+    file.write_bytes(predictions.read_bytes())
+    with pytest.raises(FacebenchError, match=r"points\.npy: not a readable \.npy"):
+        score_files("landmarks", folder, targets)
+    np.save(file, np.zeros((4, 68, 2), complex))
+    with pytest.raises(FacebenchError, match=r"points\.npy: holds complex128"):
+        score_files("landmarks", folder, targets)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(FacebenchError, match=r"points\.npy: reading failed: it is no regular"):
+        score_files("landmarks", folder, targets)

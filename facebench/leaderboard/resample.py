@@ -20,6 +20,7 @@ from facebench.metrics._parts import Parts
 
 DRAWS = 10_000
 _BLOCK = 1 << 20  # indices that are held at once
+_CELLS = 1 << 23  # sums that are held at once
 _EXACT = 1 << 53  # whole numbers below this are exact in float64
 
 
@@ -50,15 +51,17 @@ def indices(name: str, below: int, count: int) -> Iterator[np.ndarray]:
         yield kept
 
 
-def counts(name: str, units: int, draws: int = DRAWS) -> Iterator[np.ndarray]:
+def counts(name: str, units: int, draws: int = DRAWS, width: int = 1) -> Iterator[np.ndarray]:
     """How often each unit is in each draw, in blocks of draws, int64 (some draws, units).
 
     Args:
         name: names the stream.
         units: how many units there are, and how many are drawn each time.
         draws: how many times.
+        width: how many columns the counts will be multiplied with; blocks are no larger than what
+            that makes of them. The counts do not depend on it.
     """
-    rows = max(1, _BLOCK // units)
+    rows = max(1, min(_BLOCK // units, _CELLS // max(width, 1)))
     waiting = np.empty(0, np.int64)
     for block in indices(name, units, units * draws):
         waiting = np.concatenate([waiting, block])
@@ -73,7 +76,10 @@ def counts(name: str, units: int, draws: int = DRAWS) -> Iterator[np.ndarray]:
 def unit_sums(parts: Parts) -> np.ndarray:
     """The columns of a metric's parts added up within units, int64 (U, c)."""
     result = np.zeros((int(parts.unit.max()) + 1, parts.columns.shape[1]), np.int64)
-    np.add.at(result, parts.unit, parts.columns)
+    order = np.argsort(parts.unit, kind="stable")
+    unit = parts.unit[order]
+    first = np.flatnonzero(np.append(True, unit[1:] != unit[:-1]))
+    result[unit[first]] = np.add.reduceat(parts.columns[order], first, axis=0)
     return result
 
 
@@ -132,7 +138,7 @@ def intervals(
     table = np.concatenate(tables, axis=1) if tables else np.zeros((units, 0), np.int64)
     estimates = np.empty((len(entries), draws))
     start = 0
-    for count in counts(name, units, draws):
+    for count in counts(name, units, draws, table.shape[1]):
         drawn = sums(count, table)
         stop, column = start + len(count), 0
         for estimate, seeds in zip(estimates, entries, strict=True):

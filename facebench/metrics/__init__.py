@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from facebench.metrics._parts import Parts
 
 #: Task name to the module that scores it. Such a module holds ``score``, ``CONVENTIONS``,
-#: ``METRICS`` and ``AXES``.
+#: ``METRICS`` and ``AXES``, and may hold ``parts`` and ``RULES``.
 TASKS: Mapping[str, str] = MappingProxyType(
     {
         "action_unit_intensity": "facebench.metrics.action_unit_intensity",
@@ -35,7 +35,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
 _NAME = re.compile(
     r"(?P<stem>[a-z][a-z0-9_]*?)"
     r"(?:(?P<at>@(?:[a-z]+=)?)(?P<level>[0-9.]+(?:e-?[0-9]+)?))?"
-    r"(?:_per_(?P<axis>[a-z]+))?"
+    r"(?::(?P<rule>[a-z]+))?(?:_per_(?P<axis>[a-z]+))?"
 )
 
 
@@ -151,7 +151,7 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
         name: as `score` returns it: ``nme``, ``fr@10``, ``tar@far=1e-3``, ``eer_per_group``.
 
     Returns:
-        ``unit`` (``%``, ``fraction``, ``intensity``, ``intensity^2`` or ``count``),
+        ``unit`` (``%``, ``fraction``, ``intensity``, ``intensity^2``, ``ratio`` or ``count``),
         ``higher_is_better`` (None for a spread, a check or a table),
         ``range`` [low, high or None] and ``meaning``, one line.
 
@@ -161,7 +161,13 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
     module = _module(task)
     match = _NAME.fullmatch(name)
     head = (match["stem"] + (match["at"] or "")) if match else name
-    if match is None or head not in module.METRICS or match["axis"] not in (None, *module.AXES):
+    rules = getattr(module, "RULES", {}).get(head, ())
+    if (
+        match is None
+        or head not in module.METRICS
+        or match["axis"] not in (None, *module.AXES)
+        or match["rule"] not in (None, *rules)
+    ):
         forms = [key + "T" if key.endswith(("@", "=")) else key for key in module.METRICS]
         typed = head + ("T" if match["level"] else "") if match else name
         raise UsageError(f"{task} has no metric {name!r}: {nearest(typed, forms)}")

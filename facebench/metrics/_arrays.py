@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from facebench.errors import FacebenchError, UsageError, nearest
 
 BLOCK = 1 << 21  # elements that a chunked computation holds at once
+SMALL = 8  # times fewer where they are read again at once, so that a core's cache holds them
 
 #: What a metric may be: a number, None (undefined on this input), a list of these, or a table.
 Value = float | list[Any] | None
@@ -135,7 +137,18 @@ class Arrays:
         array = self.take(name, shape, like)
         if array.dtype.kind not in "iu":
             raise self.fault(name, f"holds {array.dtype}", "whole numbers")
-        return array.astype(np.int64)
+        return array.astype(np.int64, copy=False)
+
+    def vectors(self, name: str, shape: Sequence[int | str], like: str = "") -> np.ndarray:
+        """Rows of real numbers in their own type, unread: `unit_rows` looks at them.
+
+        Raises:
+            FacebenchError: as `take`; not real numbers.
+        """
+        array = self.take(name, shape, like)
+        if array.dtype.kind not in "iuf":
+            raise self.fault(name, f"holds {array.dtype}", "real numbers")
+        return array
 
 
 def blocks(rows: int, width: int) -> Iterable[tuple[int, int]]:
@@ -228,16 +241,97 @@ def scientific(value: float) -> str:
     return digits[0] + ("." + digits[1:] if digits[1:] else "") + f"e{exponent}"
 
 
-def unit_rows(source: Arrays, name: str, array: np.ndarray) -> np.ndarray:
-    """The length of every row, in float64; a row of zeros has no direction and is refused."""
+def unit_rows(
+    source: Arrays, name: str, array: np.ndarray, numbers: np.ndarray | None = None
+) -> np.ndarray:
+    """The length of every row, in float64, read block by block.
+
+    Args:
+        source: what holds the array.
+        name: the array.
+        array: (n, d), or some rows of it.
+        numbers: (n,) which rows, for the message; None for all.
+
+    Raises:
+        FacebenchError: a row is NaN, infinite or too long, or only zeros and has no direction.
+    """
     length = np.empty(array.shape[0])
-    for start, stop in blocks(*array.shape):
+    for start, stop in blocks(len(array), SMALL * array.shape[1]):
         part = array[start:stop].astype(np.float64)
-        length[start:stop] = np.sqrt(np.einsum("ij,ij->i", part, part))
-    if not length.all():
-        row = int(np.argmin(length != 0))
-        raise source.fault(name, f"has only zeros in row {row}", "a direction in every row")
-    if not np.isfinite(length).all():
-        row = int(np.argmin(np.isfinite(length)))
-        raise source.fault(name, f"has a length beyond float64 in row {row}", "smaller values")
+        release(array)
+        found = np.sqrt(np.einsum("ij,ij->i", part, part))
+        right = np.isfinite(found) & (found > 0)
+        if not right.all():
+            row = int(np.argmin(right))
+            at = start + row if numbers is None else int(numbers[start + row])
+            raise no_direction(source, name, part[row : row + 1], at)
+        length[start:stop] = found
     return length
+
+
+class Rows:
+    """Vectors (n, d) and their lengths, each found when it is first asked for.
+
+    Args:
+        source: what holds the array.
+        name: the array.
+        array: as `Arrays.vectors` gives it.
+    """
+
+    def __init__(self, source: Arrays, name: str, array: np.ndarray) -> None:
+        self.array = array
+        self._source, self._name = source, name
+        self._length = np.full(len(array), np.nan)
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows, ascending, in their own type and held in memory, and their lengths.
+
+        Raises:
+            FacebenchError: see `unit_rows`.
+        """
+        whole = rows[-1] - rows[0] + 1 == len(rows)
+        part = self.array[rows[0] : rows[-1] + 1] if whole else self.array[rows]
+        if mapped(part):
+            part = part.copy()
+        release(self.array)
+        length = self._length[rows]
+        if np.isnan(length).any():
+            length = self._length[rows] = unit_rows(self._source, self._name, part, rows)
+        return part, length
+
+
+def no_direction(source: Arrays, name: str, part: np.ndarray, row: int) -> FacebenchError:
+    """The error about a row of an array that is no vector.
+
+    Args:
+        source: what holds the array.
+        name: the array.
+        part: (1, d) float64, the row: NaN or infinite, only zeros, or too long for float64.
+        row: its number.
+    """
+    if not np.isfinite(part).all():
+        return source.fault(name, f"holds NaN or infinity, first in row {row}", "finite numbers")
+    if not part.any():
+        return source.fault(name, f"has only zeros in row {row}", "a direction in every row")
+    return source.fault(name, f"has a length beyond float64 in row {row}", "smaller values")
+
+
+def release(array: np.ndarray) -> None:
+    """Lets go of the memory of a read-only memory-mapped array; what is read again comes back.
+
+    Nothing happens to any other array. So a pass over a file that is larger than the memory
+    holds one block of it.
+    """
+    base = mapped(array)
+    if base is not None and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def mapped(array: np.ndarray) -> mmap.mmap | None:
+    """The read-only file that an array is mapped from; None if it is in memory."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.mode != "r":
+            return None
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None

@@ -59,6 +59,23 @@ def quantised(loss: np.ndarray) -> np.ndarray:
     return np.rint(bounded / QUANTUM).astype(np.int64)
 
 
+def mean_of_present(
+    numerator: np.ndarray, denominator: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+    """The mean over the last axis of the quotients that there are.
+
+    Args:
+        numerator: (..., m).
+        denominator: (..., m); where it is 0 the quotient is 0.
+        present: (..., m) bool, which quotients count.
+
+    Returns:
+        (...); 0 where none counts.
+    """
+    quotient = np.where(present, numerator / np.where(denominator, denominator, 1), 0.0)
+    return quotient.sum(axis=-1) / np.maximum(present.sum(axis=-1), 1)
+
+
 def ratio(
     numerator: np.ndarray, denominator: np.ndarray, scale: float, unit: np.ndarray, of: str
 ) -> Parts:

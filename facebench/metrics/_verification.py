@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facebench.metrics._arrays import blocks
+from facebench.metrics._arrays import SMALL, blocks, release
 
 # Cosines are rounded to this, so that pairs of equal embeddings tie whatever the BLAS does.
 DECIMALS = 12
@@ -89,6 +89,29 @@ def equal_error_rate(pairs: Ranked) -> float | None:
     return (before + step * (after - before)) / ni
 
 
+def allowed_impostors(impostors: int, far: float) -> int:
+    """The largest number of accepted impostors whose share of all is at most `far`, as written."""
+    allowed = min(math.floor(far * impostors), impostors)
+    while allowed < impostors and (allowed + 1) / impostors <= far:
+        allowed += 1
+    while allowed and allowed / impostors > far:
+        allowed -= 1
+    return allowed
+
+
+def threshold_at_far(pairs: Ranked, far: float) -> float | None:
+    """The lowest score that, accepting what lies strictly above it, keeps FAR <= `far`.
+
+    Minus infinity where every impostor may pass. None without an impostor pair.
+    """
+    if not len(pairs.impostor):
+        return None
+    allowed = allowed_impostors(len(pairs.impostor), far)
+    if allowed == len(pairs.impostor):
+        return -math.inf
+    return float(pairs.impostor[len(pairs.impostor) - 1 - allowed])
+
+
 def tar_at_far(pairs: Ranked, far: float) -> float | None:
     """The highest TAR at a FAR of at most `far`, accepting scores strictly above a threshold.
 
@@ -96,41 +119,52 @@ def tar_at_far(pairs: Ranked, far: float) -> float | None:
     the value is the share of genuine pairs above the best impostor. None without a genuine or
     without an impostor pair.
     """
-    genuine, impostor = pairs.genuine, pairs.impostor
-    if not len(genuine) or not len(impostor):
+    threshold = threshold_at_far(pairs, far)
+    if threshold is None or not len(pairs.genuine):
         return None
-    ni = len(impostor)
-    allowed = min(math.floor(far * ni), ni)
-    while allowed < ni and (allowed + 1) / ni <= far:
-        allowed += 1
-    while allowed and allowed / ni > far:
-        allowed -= 1
-    if allowed == ni:
-        return 1.0
-    return _above(genuine, float(impostor[ni - 1 - allowed])) / len(genuine)
+    return _above(pairs.genuine, threshold) / len(pairs.genuine)
 
 
-def tar_at_nearest_far(pairs: Ranked, far: float) -> float | None:
+def tar_at_nearest_far(pairs: Ranked, far: float, width: int = 64) -> float | None:
     """The TAR at the vertex of the ROC whose FAR is nearest to `far`, as published IJB tables.
 
     The ROC has one vertex per distinct score, without those inside a straight run (scikit-learn's
     `roc_curve` with its default `drop_intermediate`). Of two equally near vertices the one with
     the higher FAR counts; the FAR it was read at may exceed the target. None without a genuine
     or without an impostor pair.
+
+    Only vertices around the target are built, `width` impostors on either side, and more until
+    there is one of them on either side.
     """
     genuine, impostor = pairs.genuine, pairs.impostor
-    if not len(genuine) or not len(impostor):
+    ng, ni = len(genuine), len(impostor)
+    if not ng or not ni:
         return None
-    values = np.unique(np.concatenate([genuine, impostor]))[::-1]
-    fp = len(impostor) - np.searchsorted(impostor, values, side="left")
-    tp = len(genuine) - np.searchsorted(genuine, values, side="left")
-    if len(values) > 2:
-        bend = (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0)
-        keep = np.concatenate([[True], bend, [True]])
-        fp, tp = fp[keep], tp[keep]
-    fp, tp = np.append(fp[::-1], 0), np.append(tp[::-1], 0)  # from accept-all to accept-none
-    nearest = np.argmin(np.abs(fp / len(impostor) - far))
-    return float(tp[nearest] / len(genuine))
+    centre = ni - 1 - min(int(far * ni), ni - 1)
+    while True:
+        low, high = max(centre - width, 0), min(centre + width, ni - 1)
+        width *= 8
+        to_bottom, to_top = low == 0, high == ni - 1
+        inside = [
+            scores[
+                0 if to_bottom else np.searchsorted(scores, impostor[low], side="left") :
+                len(scores) if to_top else np.searchsorted(scores, impostor[high], side="right")
+            ]
+            for scores in (genuine, impostor)
+        ]  # fmt: skip
+        values = np.unique(np.concatenate(inside))[::-1]
+        fp = ni - np.searchsorted(impostor, values, side="left")
+        tp = ng - np.searchsorted(genuine, values, side="left")
+        keep = np.ones(len(values), bool)
+        keep[1:-1] = (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0)
+        keep[0] &= to_top  # whether the outer ones lie inside a straight run is not seen from here
+        keep[-1] &= to_bottom
+        fp, tp = fp[keep][::-1], tp[keep][::-1]  # from accept-all to accept-none
+        if to_top:
+            fp, tp = np.append(fp, 0), np.append(tp, 0)
+        rate = fp / ni
+        if (to_bottom or (rate >= far).any()) and (to_top or (rate <= far).any()):
+            return float(tp[np.argmin(np.abs(rate - far))] / ng)
 
 
 def best_threshold_accuracy(pairs: Ranked) -> float:
@@ -147,8 +181,9 @@ def best_threshold_accuracy(pairs: Ranked) -> float:
 def pair_cosines(embedding: np.ndarray, length: np.ndarray) -> np.ndarray:
     """(n,) cosines of rows 2i and 2i+1 of `embedding` (2n, d), given the rows' lengths (2n,)."""
     result = np.empty(len(embedding) // 2)
-    for start, stop in blocks(len(result), 2 * embedding.shape[1]):
+    for start, stop in blocks(len(result), 2 * SMALL * embedding.shape[1]):
         rows = embedding[2 * start : 2 * stop].astype(np.float64)
+        release(embedding)
         result[start:stop] = np.einsum("ij,ij->i", rows[::2], rows[1::2])
     cosine = np.clip(result / (length[::2] * length[1::2]), -1.0, 1.0)
     return np.round(cosine, DECIMALS)
@@ -157,8 +192,9 @@ def pair_cosines(embedding: np.ndarray, length: np.ndarray) -> np.ndarray:
 def pair_squared_distances(embedding: np.ndarray) -> np.ndarray:
     """(n,) squared distances of rows 2i and 2i+1 of `embedding` (2n, d), as they are given."""
     result = np.empty(len(embedding) // 2)
-    for start, stop in blocks(len(result), 2 * embedding.shape[1]):
+    for start, stop in blocks(len(result), 2 * SMALL * embedding.shape[1]):
         rows = embedding[2 * start : 2 * stop].astype(np.float64)
+        release(embedding)
         offset = rows[::2] - rows[1::2]
         result[start:stop] = np.einsum("ij,ij->i", offset, offset)
     return result

@@ -33,6 +33,7 @@ from types import MappingProxyType
 import numpy as np
 
 from facebench.metrics._arrays import Arrays, Value, column_names, mean_of, pick_convention
+from facebench.metrics._parts import Parts, mean_of_present, units
 from facebench.metrics._verification import area_under_roc, rank_pairs
 
 CONVENTIONS = ("pooled", "fold-mean")
@@ -87,6 +88,59 @@ def score(
         FacebenchError: an array is missing, malformed, not finite or out of range.
         UsageError: another convention, or thresholds.
     """
+    probability, label, known = _read(predictions, targets)
+    rows = folds("action_units", targets, len(label), convention, thresholds)
+    return over_folds(_occurrence, probability, label, known, rows)
+
+
+def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -> dict[str, Parts]:
+    """What ``f1`` and ``accuracy`` are made of: counts of each action unit, per fold and image.
+
+    An area under a curve is no function of sums over images: ``auc`` has no parts.
+    """
+    probability, label, known = _read(predictions, targets)
+    n, A = label.shape
+    rows = folds("action_units", targets, n, convention, None)
+    unit, of = units(targets, n)
+    there, said = known & (label == 1), known & (probability >= 0.5)
+    cells = [there & said, there.astype(np.int64) + said, known & (there == said), known]
+    columns, spread = fold_columns(np.stack(cells, axis=2).astype(np.int64).reshape(n, -1), rows)
+
+    def f1(sums: np.ndarray) -> np.ndarray:
+        hit, either, _, seen = np.moveaxis(spread(sums, (A, 4)), -1, 0)
+        return over_present(2 * hit, either, seen)
+
+    def accuracy(sums: np.ndarray) -> np.ndarray:
+        _, _, right, seen = np.moveaxis(spread(sums, (A, 4)), -1, 0)
+        return over_present(right, seen, seen)
+
+    return {"f1": Parts(columns, f1, unit, of), "accuracy": Parts(columns, accuracy, unit, of)}
+
+
+def over_present(numerator: np.ndarray, denominator: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Mean of quotients (..., F, A) over the action units that are seen, then over such folds."""
+    per_fold = mean_of_present(numerator, denominator, seen > 0)
+    return mean_of_present(per_fold, np.ones_like(per_fold), seen.max(axis=-1) > 0)
+
+
+def fold_columns(
+    columns: np.ndarray, rows: list[np.ndarray] | None
+) -> tuple[np.ndarray, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]]:
+    """Columns (n, c) of `Parts`, once per fold; zero for images of the other folds.
+
+    Returns:
+        (n, F c), and what turns sums of them (..., F c) into (..., F, *shape).
+    """
+    folded = [columns] if rows is None else [np.where(r[:, None], columns, 0) for r in rows]
+
+    def spread(sums: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return sums.reshape(*sums.shape[:-1], len(folded), *shape)
+
+    return np.concatenate(folded, axis=1), spread
+
+
+def _read(predictions: Arrays, targets: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, labels and whether they are known, each (n, A)."""
     label = targets.integers("label", ("n", "A"))
     n, A = label.shape
     odd = np.setdiff1d(label, (0, 1, *UNKNOWN))
@@ -98,8 +152,7 @@ def score(
     like = f"as 'label' of {targets.where}"
     probability = predictions.shares("probability", (n, A), like)
     column_names(predictions, targets, "au_names", A)
-    parts = folds("action_units", targets, n, convention, thresholds)
-    return over_folds(_occurrence, probability, label, known, parts)
+    return probability, label, known
 
 
 def _occurrence(probability: np.ndarray, label: np.ndarray) -> dict[str, float | None]:

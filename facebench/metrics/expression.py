@@ -31,6 +31,7 @@ from types import MappingProxyType
 import numpy as np
 
 from facebench.metrics._arrays import Arrays, Value, column_names, mean_of, pick_convention
+from facebench.metrics._parts import Parts, mean_of_present, ratio, units
 
 CONVENTIONS = ("pooled",)
 
@@ -85,18 +86,8 @@ def score(
         UsageError: another convention, or thresholds.
     """
     pick_convention("expression", convention, CONVENTIONS, thresholds)
-    label = targets.integers("label", ("n",))
+    label, predicted, classes = _read(predictions, targets)
     n = len(label)
-    like = f"as 'label' of {targets.where}"
-    probability = predictions.shares("probability", (n, "C"), like, "a softmax")
-    classes = probability.shape[1]
-    column_names(predictions, targets, "class_names", classes)
-    if label.min() < 0 or label.max() >= classes:
-        found = label.min() if label.min() < 0 else label.max()
-        raise targets.fault(
-            "label", f"holds {found}", f"0 to {classes - 1}, a column of 'probability'"
-        )
-    predicted = probability.argmax(axis=1)
     table = confusion(label, predicted, classes)
     result: dict[str, Value] = {
         **_summary(table),
@@ -115,6 +106,47 @@ def score(
         for name in ("accuracy", "uar", "macro_f1"):
             result[f"{name}_per_group"] = [part[name] for part in parts]
     return result
+
+
+def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -> dict[str, Parts]:
+    """What ``accuracy``, ``uar`` and ``macro_f1`` are made of: counts of each class per image."""
+    pick_convention("expression", convention, CONVENTIONS, None)
+    label, predicted, classes = _read(predictions, targets)
+    unit, of = units(targets, len(label))
+    right = label == predicted
+    every = np.arange(classes)
+    shown, said = label[:, None] == every, predicted[:, None] == every
+    columns = np.concatenate([shown & said, shown, said], axis=1).astype(np.int64)
+
+    def uar(sums: np.ndarray) -> np.ndarray:
+        hit, there, _ = np.split(sums, 3, axis=-1)
+        return mean_of_present(hit, there, there > 0)
+
+    def macro_f1(sums: np.ndarray) -> np.ndarray:
+        hit, there, claimed = np.split(sums, 3, axis=-1)
+        return mean_of_present(2 * hit, there + claimed, there + claimed > 0)
+
+    return {
+        "accuracy": ratio(right, np.ones(len(label), np.int64), 1, unit, of),
+        "uar": Parts(columns, uar, unit, of),
+        "macro_f1": Parts(columns, macro_f1, unit, of),
+    }
+
+
+def _read(predictions: Arrays, targets: Arrays) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels and predicted classes (n,), and how many classes there are."""
+    label = targets.integers("label", ("n",))
+    n = len(label)
+    like = f"as 'label' of {targets.where}"
+    probability = predictions.shares("probability", (n, "C"), like, "a softmax")
+    classes = probability.shape[1]
+    column_names(predictions, targets, "class_names", classes)
+    if label.min() < 0 or label.max() >= classes:
+        found = label.min() if label.min() < 0 else label.max()
+        raise targets.fault(
+            "label", f"holds {found}", f"0 to {classes - 1}, a column of 'probability'"
+        )
+    return label, probability.argmax(axis=1), classes
 
 
 def _summary(table: np.ndarray) -> dict[str, float | None]:

@@ -28,6 +28,7 @@ from types import MappingProxyType
 import numpy as np
 
 from facebench.metrics._arrays import Arrays, Value, blocks, column_names, mean_of, pick_convention
+from facebench.metrics._parts import Parts, mean_of_present, ratio, units
 from facebench.metrics.expression import confusion, f1s
 
 CONVENTIONS = ("pooled",)
@@ -64,6 +65,56 @@ def score(
         UsageError: another convention, or thresholds.
     """
     pick_convention("parsing", convention, CONVENTIONS, thresholds)
+    true, predicted, classes = _read(predictions, targets)
+    table = np.zeros((classes, classes), np.int64)
+    for start, stop in blocks(len(true), true[0].size):
+        part = true[start:stop] != IGNORED
+        table += confusion(true[start:stop][part], predicted[start:stop][part], classes)
+    f1 = f1s(table)
+    right = np.diag(table)
+    union = table.sum(axis=0) + table.sum(axis=1) - right
+    iou = [float(r / u) if u else None for r, u in zip(right, union)]
+    return {
+        "f1": mean_of(f1[1:]),
+        "miou": mean_of(iou),
+        "pixel_accuracy": float(right.sum() / table.sum()),
+        "f1_per_class": list(f1),
+        "iou_per_class": list(iou),
+    }
+
+
+def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -> dict[str, Parts]:
+    """What ``f1``, ``miou`` and ``pixel_accuracy`` are made of: pixels of each class per image."""
+    pick_convention("parsing", convention, CONVENTIONS, None)
+    true, predicted, classes = _read(predictions, targets)
+    unit, of = units(targets, len(true))
+    columns = np.empty((len(true), 3 * classes), np.int64)
+    for row in range(len(true)):
+        kept = true[row] != IGNORED
+        a, b = true[row][kept], predicted[row][kept]
+        columns[row] = np.concatenate(
+            [np.bincount(x, minlength=classes) for x in (a[a == b], a, b)]
+        )
+
+    def f1(sums: np.ndarray) -> np.ndarray:
+        hit, there, said = (x[..., 1:] for x in np.split(sums, 3, axis=-1))
+        return mean_of_present(2 * hit, there + said, there + said > 0)
+
+    def miou(sums: np.ndarray) -> np.ndarray:
+        hit, there, said = np.split(sums, 3, axis=-1)
+        union = there + said - hit
+        return mean_of_present(hit, union, union > 0)
+
+    right, pixels = (columns[:, k * classes : (k + 1) * classes].sum(axis=1) for k in (0, 1))
+    return {
+        "f1": Parts(columns, f1, unit, of),
+        "miou": Parts(columns, miou, unit, of),
+        "pixel_accuracy": ratio(right, pixels, 1, unit, of),
+    }
+
+
+def _read(predictions: Arrays, targets: Arrays) -> tuple[np.ndarray, np.ndarray, int]:
+    """Classes (n, H, W) in the labels and predicted, and how many there are."""
     true = _classes(targets, ("n", "H", "W"), IGNORED)
     kept = true != IGNORED
     if not kept.any():
@@ -81,21 +132,7 @@ def score(
         if found >= classes:
             raise source.fault("parse", f"holds {found}", f"0 to {classes - 1}, by 'class_names'")
     column_names(predictions, targets, "class_names", classes)
-    table = np.zeros((classes, classes), np.int64)
-    for start, stop in blocks(len(true), true[0].size):
-        part = kept[start:stop]
-        table += confusion(true[start:stop][part], predicted[start:stop][part], classes)
-    f1 = f1s(table)
-    right = np.diag(table)
-    union = table.sum(axis=0) + table.sum(axis=1) - right
-    iou = [float(r / u) if u else None for r, u in zip(right, union)]
-    return {
-        "f1": mean_of(f1[1:]),
-        "miou": mean_of(iou),
-        "pixel_accuracy": float(right.sum() / table.sum()),
-        "f1_per_class": list(f1),
-        "iou_per_class": list(iou),
-    }
+    return true, predicted, classes
 
 
 def _classes(source: Arrays, shape: tuple[int | str, ...], most: int, like: str = "") -> np.ndarray:

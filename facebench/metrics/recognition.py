@@ -1,12 +1,8 @@
 """Recognition: are two faces one person (pairs), and who is this (identification).
 
-Pairs. Predictions hold ``embedding`` (2n, d), pair i being rows 2i and 2i+1, or ``score`` (n,),
-higher meaning more alike; targets hold ``same`` (n,), and may hold ``fold`` (n,) and ``group``
-(n,). Identification. Predictions hold ``probe`` (p, d) and ``gallery`` (g, d), compared by cosine,
-or ``similarity`` (p, g); targets hold ``probe_identity`` (p,) and ``gallery_identity`` (g,), -1 for
-none. Several gallery rows may share an identity. Whatever is there is scored into one flat dict.
-
-Conventions, which say how pairs are scored (identification has one way):
+Pairs of images. Predictions hold ``embedding`` (2n, d), pair i being rows 2i and 2i+1, or ``score``
+(n,), higher meaning more alike; targets hold ``same`` (n,), and may hold ``fold`` (n,) and
+``group`` (n,). Conventions, which say how pairs are scored:
 
 * ``pooled``: all pairs on one ROC of the cosines or scores. ``eer``, ``auc``, ``tar@far=``
   (conservative: the highest TAR with FAR <= the target) and ``accuracy_best_threshold``, whose
@@ -19,56 +15,53 @@ Conventions, which say how pairs are scored (identification has one way):
   ``facenet-lfw-angle``: on angles over pi; ``facenet-lfw-angle-centred``: on angles after
   subtracting the mean embedding of the other folds.
 
-With ``group``, every number of the convention is also computed within each group, with that
-group's own thresholds, as ``NAME_per_group`` in the sorted order of the group values.
+Templates, many images of a person as one. Predictions hold ``embedding`` (N, d) of images, and may
+hold ``embedding_flipped`` (N, d), ``norm`` (N,), ``norm_flipped`` (N,) and ``detector_score`` (N,);
+targets hold ``template`` (N,), may hold ``media`` (N,), and hold ``pairs`` (m, 2) of template
+numbers with ``same`` (m,) (optional ``fold``, ``group``), or ``probe_template`` (p,) and
+``gallery_template`` (g,) with the identities below, or both. How they are pooled:
+`facebench.metrics._templates`.
 
-A metric that has no value on an input (no impostor pair, no mated probe) is None. ``tpir@fpir=``
-stands only where the targets hold unmated probes.
+* ``ijb-n1d1`` (the plain one), ``ijb-n1d0``, ``ijb-n0d1``, ``ijb-n0d0``: lengths kept (N1) or not,
+  weighted by the detector's score (D1) or not. ``tar@far=`` is nearest, as published;
+  ``tar@far=X:conservative`` has FAR <= X. ``ijb-legacy`` and ``ijb-legacy-n1d0`` ... pool alike and
+  read 1:N as insightface's older code; ``ijb-legacy`` is for images too.
+* ``video-frames-10fold``: folds as above on the mean of all cosines of a frame of one video and a
+  frame of the other (YTF); ``video-mean-10fold``: on the cosine of mean features.
+
+Identification. Predictions hold ``probe`` (p, d) and ``gallery`` (g, d), compared by cosine, or
+``similarity`` (p, g), or are templates; targets hold ``probe_identity`` (p,) and
+``gallery_identity`` (g,), -1 for none, and may hold ``gallery_set`` (g,). Several gallery rows may
+share an identity. Or predictions hold ``probe`` and ``distractor`` (g, d), and targets
+``probe_identity``. Definitions: `facebench.metrics._identification`.
+
+Whatever is there is scored into one flat dict. With ``group``, every number of the convention is
+also computed within each group, with that group's own thresholds, as ``NAME_per_group`` in the
+sorted order of the group values; and at one threshold for all: `facebench.metrics._fairness`.
+
+A metric that has no value on an input (no impostor pair, no mated probe) is None.
+``tpir@fpir=`` and ``dir@far=`` stand only where the targets hold unmated probes. A false accept
+rate below 1 over ``impostor_pairs`` still has a conservative value, that of a threshold which no
+impostor passes; below about 10 over it any value is a matter of luck.
 
 Sources: Huang et al. 2007, "Labeled faces in the wild"; Schroff et al. 2015, "FaceNet", section 4;
-Deng et al. 2019, "ArcFace", section 3; Grother et al., FRVT 1:N, section on open-set accuracy.
+Deng et al. 2019, "ArcFace", section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 
 from facebench.errors import FacebenchError, UsageError, nearest
-from facebench.metrics._arrays import Arrays, Value, levels, plain, scientific, unit_rows
-from facebench.metrics._identification import (
-    Search,
-    Similarity,
-    cosine_similarity,
-    rank_k,
-    search,
-    tpir_at_fpir,
-)
+from facebench.metrics import _pairs
+from facebench.metrics._arrays import Arrays, Value
+from facebench.metrics._identification import RANKS, given, score_distractors, score_searches
 from facebench.metrics._parts import Parts, ratio
-from facebench.metrics._verification import (
-    Ranked,
-    area_under_roc,
-    best_threshold_accuracy,
-    contiguous_folds,
-    cross_validate,
-    equal_error_rate,
-    mean_curve_area,
-    mean_curve_equal_error,
-    pair_cosines,
-    pair_squared_distances,
-    rank_pairs,
-    tar_at_far,
-    tar_at_nearest_far,
-)
-
-FARS = (1e-1, 1e-2, 1e-3, 1e-4)  # of pooled conventions
-FOLD_FARS = (1e-3,)  # of ten-fold conventions
-FPIRS = (0.01, 0.1)
-RANKS = (1, 5)
+from facebench.metrics._search import search
+from facebench.metrics._templates import pool
 
 #: Head of a metric's name to (unit, higher is better, range, meaning).
 METRICS: Mapping[str, tuple[str, bool | None, tuple[float, float | None], str]] = MappingProxyType(
@@ -109,150 +102,48 @@ METRICS: Mapping[str, tuple[str, bool | None, tuple[float, float | None], str]] 
             (0, 1),
             "mated probes found at rank 1 above the threshold for this rate of unmated probes",
         ),
+        "tpir_legacy@fpir=": (
+            "fraction",
+            True,
+            (0, 1),
+            "probes whose mate is above this many false scores per probe, at whatever rank",
+        ),
+        "dir@far=": (
+            "fraction",
+            True,
+            (0, 1),
+            "mated probes found at rank 1, from the threshold for this rate of unmated probes up",
+        ),
+        "genuine_pairs": ("count", None, (0, None), "pairs of one person"),
+        "impostor_pairs": ("count", None, (0, None), "pairs of two people"),
+        "fmr@far=": ("fraction", False, (0, 1), "false matches at the threshold of all pairs"),
+        "fnmr@far=": ("fraction", False, (0, 1), "false non-matches at the threshold of all pairs"),
+        "fmr_ratio@far=": ("ratio", False, (1, None), "largest over smallest FMR of groups"),
+        "fnmr_ratio@far=": ("ratio", False, (1, None), "largest over smallest FNMR of groups"),
+        "fdr@far=": ("fraction", True, (0, 1), "fairness discrepancy rate, alpha 0.5"),
+        "garbe@far=": ("fraction", False, (0, 1), "Gini aggregation rate of groups, alpha 0.5"),
+        "accuracy_group_mean": ("fraction", True, (0, 1), "mean over groups of their accuracies"),
+        "accuracy_group_std": (
+            "fraction",
+            False,
+            (0, 0.5),
+            "population standard deviation of accuracies over groups",
+        ),
+        "accuracy_group_std_sample": (
+            "fraction",
+            False,
+            (0, 1),
+            "sample standard deviation of accuracies over groups",
+        ),
+        "accuracy_ser": ("ratio", False, (1, None), "largest over smallest error of groups"),
     }
 )
 AXES = ("fold", "group")
+#: What may stand behind a metric's level: ``tar@far=1e-4:conservative``.
+RULES: Mapping[str, tuple[str, ...]] = MappingProxyType({"tar@far=": ("conservative",)})
 
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Checked pairs: either `score` (n,), or `embedding` (2n, d) with its rows' lengths."""
-
-    same: np.ndarray
-    fold: np.ndarray | None
-    where: str
-    score: np.ndarray | None = None
-    embedding: np.ndarray | None = None
-    length: np.ndarray | None = None
-
-    def cosine(self) -> np.ndarray:
-        """(n,) scores, or cosines of the embeddings."""
-        if self.embedding is None or self.length is None:
-            assert self.score is not None
-            return self.score
-        return pair_cosines(self.embedding, self.length)
-
-    def only(self, rows: np.ndarray) -> _Pairs:
-        """The pairs that a mask (n,) keeps."""
-        both = np.repeat(rows, 2)
-        return _Pairs(
-            self.same[rows],
-            None if self.fold is None else self.fold[rows],
-            self.where,
-            None if self.score is None else self.score[rows],
-            None if self.embedding is None else self.embedding[both],
-            None if self.length is None else self.length[both],
-        )
-
-
-def _pooled(
-    pairs: _Pairs,
-    thresholds: Iterable[float] | None,
-    tar: Callable[[Ranked, float], float | None] = tar_at_far,
-) -> dict[str, Value]:
-    fars = levels(thresholds, FARS, 1, "a false accept rate, above 0 and up to 1")
-    ranked = rank_pairs(pairs.cosine(), pairs.same)
-    return {
-        "eer": equal_error_rate(ranked),
-        "auc": area_under_roc(ranked),
-        "accuracy_best_threshold": best_threshold_accuracy(ranked),
-        **{f"tar@far={scientific(far)}": tar(ranked, far) for far in fars},
-    }
-
-
-def _folded(
-    pairs: _Pairs,
-    thresholds: Iterable[float] | None,
-    angle: bool = False,
-    centred: bool = False,
-    curve: bool = False,
-) -> dict[str, Value]:
-    fars = levels(thresholds, FOLD_FARS, 1, "a false accept rate, above 0 and up to 1")
-    fold = _folds(pairs)
-    if angle:
-        distance = partial(_angles, pairs, fold) if centred else partial(_angles, pairs, None)
-    else:
-        distance = partial(_squared, pairs)
-    found = cross_validate(distance, pairs.same, fold, fars, per_fold=centred)
-    result: dict[str, Value] = {
-        "accuracy": float(found.accuracy.mean()),
-        "accuracy_std": float(found.accuracy.std()),
-    }
-    for far in fars:
-        val, measured = found.val[far]
-        name = scientific(far)
-        result[f"val@far={name}"] = None if val is None else float(val.mean())
-        result[f"val_std@far={name}"] = None if val is None else float(val.std())
-        result[f"far@far={name}"] = None if measured is None else float(measured.mean())
-    if curve:
-        both = 0 < pairs.same.sum() < len(pairs.same)
-        result["auc"] = mean_curve_area(found) if both else None
-        result["eer"] = mean_curve_equal_error(found) if both else None
-    result["accuracy_per_fold"] = [float(a) for a in found.accuracy]
-    return result
-
-
-def _folds(pairs: _Pairs) -> np.ndarray:
-    n = len(pairs.same)
-    if pairs.fold is None:
-        if n < 10:
-            raise FacebenchError(
-                f"{pairs.where}: {n} pairs cannot be split into ten folds; give at least 10, "
-                "or score them with convention 'pooled'"
-            )
-        return contiguous_folds(n)
-    values, fold = np.unique(pairs.fold, return_inverse=True)
-    if len(values) < 2:
-        raise FacebenchError(
-            f"{pairs.where}: array 'fold' names one fold, {values[0]}; expected at least two, "
-            "since a threshold is chosen on the others"
-        )
-    return fold
-
-
-def _squared(pairs: _Pairs, held_out: int | None) -> np.ndarray:
-    del held_out
-    if pairs.embedding is None or pairs.length is None:
-        return 2 - 2 * pairs.cosine()
-    off = np.abs(pairs.length - 1) > 0.01
-    if off.any():
-        row = int(np.argmax(off))
-        raise FacebenchError(
-            f"{pairs.where}: array 'embedding' has length {pairs.length[row]:.4g} in row {row}; "
-            "expected 1: this convention compares squared distances of unit vectors, so "
-            "L2-normalise every row (after adding the flipped image's)"
-        )
-    return pair_squared_distances(pairs.embedding)
-
-
-def _angles(pairs: _Pairs, fold: np.ndarray | None, held_out: int | None) -> np.ndarray:
-    if fold is None:
-        cosine = pairs.cosine()
-    else:
-        if pairs.embedding is None:
-            raise FacebenchError(
-                f"{pairs.where}: array 'score' cannot be centred; give 'embedding' (2n, d), or "
-                "use convention 'facenet-lfw-angle'"
-            )
-        rows = pairs.embedding.astype(np.float64)
-        rows -= rows[np.repeat(fold != held_out, 2)].mean(axis=0)
-        cosine = pair_cosines(rows, unit_rows(Arrays({}, pairs.where), "embedding", rows))
-    return np.arccos(np.clip(cosine, -1, 1)) / np.pi
-
-
-#: Convention name to how it scores pairs.
-CONVENTIONS: Mapping[str, Callable[[_Pairs, Iterable[float] | None], dict[str, Value]]] = (
-    MappingProxyType(
-        {
-            "pooled": _pooled,
-            "pooled-nearest": partial(_pooled, tar=tar_at_nearest_far),
-            "insightface-10fold": _folded,
-            "facenet-lfw": partial(_folded, curve=True),
-            "facenet-lfw-angle": partial(_folded, curve=True, angle=True),
-            "facenet-lfw-angle-centred": partial(_folded, curve=True, angle=True, centred=True),
-        }
-    )
-)
+CONVENTIONS = (*_pairs.CONVENTIONS, *_pairs.TEMPLATE_CONVENTIONS)
+_SEARCHED = ("probe", "gallery", "similarity", "distractor")
 
 
 def score(
@@ -264,28 +155,34 @@ def score(
     """Scores pairs, identification or both; see the module's text for arrays and conventions.
 
     Args:
-        predictions: ``embedding`` or ``score``, and / or ``probe`` and ``gallery``, or
-            ``similarity``.
-        targets: ``same`` and / or ``probe_identity`` and ``gallery_identity``.
-        convention: a key of `CONVENTIONS`; without it ``pooled``.
-        thresholds: false accept rates in (0, 1]: FAR for pairs, FPIR for identification; without
-            them 1e-1 ... 1e-4 (pooled), 1e-3 (ten folds), 0.01 and 0.1 (FPIR).
+        predictions: ``embedding`` or ``score``, and / or ``probe`` and ``gallery`` (or
+            ``distractor``), or ``similarity``.
+        targets: ``same`` and / or ``probe_identity`` and ``gallery_identity``; ``template``.
+        convention: one of `CONVENTIONS`; without it ``pooled``, and ``ijb-n1d1`` of templates.
+        thresholds: rates in (0, 1]: FAR for pairs, FPIR for identification; without them
+            1e-1 ... 1e-4 (pooled), 1e-3 (ten folds), 1e-6 ... 1e-1 (IJB), 0.01 and 0.1 (FPIR).
 
     Returns:
-        Metric name to number in [0, 1], None where it has no value, lists under ``*_per_*``.
+        Metric name to a fraction, a count or a ratio, None where it has no value, lists under
+        ``*_per_*``.
 
     Raises:
         FacebenchError: an array is missing, malformed, not finite or without its counterpart.
         UsageError: no such convention, or a threshold out of range.
     """
-    convention = "pooled" if convention is None else convention
+    pooled = "template" in targets
+    if convention is None:
+        convention = "ijb-n1d1" if pooled else "pooled"
     if convention not in CONVENTIONS:
         raise UsageError(
             f"recognition has no convention {convention!r}: {nearest(convention, CONVENTIONS)}"
         )
     thresholds = None if thresholds is None else list(thresholds)
+    legacy = convention.startswith("ijb-legacy")
+    if pooled:
+        return _score_templates(predictions, targets, convention, thresholds, legacy)
     by_pair = any(name in predictions for name in ("embedding", "score")) or "same" in targets
-    searched = any(name in predictions for name in ("probe", "gallery", "similarity")) or any(
+    searched = any(name in predictions for name in _SEARCHED) or any(
         name in targets for name in ("probe_identity", "gallery_identity")
     )
     if not by_pair and not searched:
@@ -294,76 +191,53 @@ def score(
             "expected pairs ('embedding' or 'score') or identification ('probe' and 'gallery', "
             "or 'similarity')"
         )
+    if "distractor" in predictions:
+        for other in ("gallery", "similarity", "embedding", "score"):
+            if other in predictions:
+                raise FacebenchError(
+                    f"{predictions.where}: both 'distractor' and {other!r} are given, and share "
+                    "names of metrics; score them one after the other"
+                )
+        return score_distractors(predictions, targets, thresholds)
     result: dict[str, Value] = {}
     if by_pair:
-        result |= _score_pairs(predictions, targets, convention, thresholds)
+        if convention not in _pairs.CONVENTIONS:
+            raise UsageError(
+                f"convention {convention!r} pools templates, and {targets.where} holds no array "
+                "'template'; for pairs of images take 'pooled-nearest' or 'insightface-10fold'"
+            )
+        pairs = _pairs.of_images(predictions, targets)
+        result |= _pairs.score_pairs(pairs, targets, _pairs.CONVENTIONS[convention], thresholds)
     if searched:
-        result |= _score_searches(predictions, targets, thresholds)
+        result |= score_searches(predictions, targets, thresholds, legacy=legacy)
     return result
 
 
-def _one_of(source: Arrays, first: str, second: str, what: str) -> str:
-    if first in source and second in source:
-        raise FacebenchError(
-            f"{source.where}: both {first!r} and {second!r} are given; expected one of them, "
-            f"since each alone says {what}"
-        )
-    if first not in source and second not in source:
-        raise FacebenchError(
-            f"{source.where}: neither {first!r} nor {second!r} is given; expected one of them, "
-            f"to say {what}; found {', '.join(sorted(source.arrays)) or 'no arrays'}"
-        )
-    return first if first in source else second
-
-
-def _score_pairs(
+def _score_templates(
     predictions: Arrays,
     targets: Arrays,
     convention: str,
     thresholds: list[float] | None,
+    legacy: bool,
 ) -> dict[str, Value]:
-    given = _one_of(predictions, "embedding", "score", "how alike the pairs are")
-    same = targets.flags("same", ("n",))
-    n = len(same)
-    like = f"as 'same' of {targets.where}"
-    fold = targets.integers("fold", (n,), "as 'same'") if "fold" in targets else None
-    if given == "score":
-        values = predictions.numbers("score", (n,), like)
-        pairs = _Pairs(same, fold, predictions.where, score=values)
-    else:
-        rows = predictions.numbers("embedding", (2 * n, "d"), f"two rows per pair, {like}", True)
-        length = unit_rows(predictions, "embedding", rows)
-        pairs = _Pairs(same, fold, predictions.where, embedding=rows, length=length)
-    evaluate = CONVENTIONS[convention]
-    result = evaluate(pairs, thresholds)
-    if "group" in targets:
-        group = targets.take("group", (n,), "as 'same'")
-        if group.dtype.kind == "f":
-            raise targets.fault("group", f"holds {group.dtype}", "whole numbers or text")
-        parts = [evaluate(pairs.only(group == name), thresholds) for name in np.unique(group)]
-        for name in [name for name, value in result.items() if not isinstance(value, list)]:
-            values_per_group: list[float | None] = []
-            for part in parts:
-                value = part[name]
-                assert not isinstance(value, list)
-                values_per_group.append(value)
-            result[f"{name}_per_group"] = values_per_group
-    return result
-
-
-def _tile(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return matrix[np.ix_(rows, columns)].astype(np.float64)
-
-
-def _score_searches(
-    predictions: Arrays, targets: Arrays, thresholds: list[float] | None
-) -> dict[str, Value]:
-    fpirs = levels(thresholds, FPIRS, 1, "a false positive rate, above 0 and up to 1")
-    found, _ = _searched(predictions, targets)
-    result: dict[str, Value] = {f"rank@{k}": rank_k(found, k) for k in RANKS}
-    if not found.mated.all():
-        for fpir in fpirs:
-            result[f"tpir@fpir={plain(fpir)}"] = tpir_at_fpir(found, fpir)
+    if convention not in _pairs.TEMPLATE_CONVENTIONS:
+        raise UsageError(
+            f"{targets.where} holds 'template', and convention {convention!r} is of pairs of "
+            f"images; take one of {', '.join(_pairs.TEMPLATE_CONVENTIONS)}"
+        )
+    if "pairs" not in targets and "probe_template" not in targets:
+        raise FacebenchError(
+            f"{targets.where}: found {', '.join(sorted(targets.arrays))}; expected 'pairs' (m, 2) "
+            "and 'same' (m,), or 'probe_template' and 'gallery_template', to say what is compared"
+        )
+    pooling, evaluate = _pairs.TEMPLATE_CONVENTIONS[convention]
+    templates = pool(predictions, targets, pooling)
+    result: dict[str, Value] = {}
+    if "pairs" in targets:
+        pairs = _pairs.of_templates(templates, targets, predictions.where)
+        result |= _pairs.score_pairs(pairs, targets, evaluate, thresholds)
+    if "probe_template" in targets:
+        result |= score_searches(predictions, targets, thresholds, templates, legacy)
     return result
 
 
@@ -372,46 +246,19 @@ def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -
 
     A threshold that is read off all pairs or all unmated probes is no function of sums over
     samples, and a pair belongs to two people: ``eer``, ``auc``, ``tar@far=``, ``tpir@fpir=`` and
-    the accuracies of folds have no parts.
+    the accuracies of folds have no parts. Nor has ``rank@`` of templates, of several galleries
+    and of distractors.
     """
-    del convention  # identification has one way
-    if "probe_identity" not in targets:
+    del convention  # the ranks of images in one gallery are the same in all
+    other = ("template", "gallery_set")
+    if "probe_identity" not in targets or any(name in targets for name in other):
         return {}
-    found, identity = _searched(predictions, targets)
-    unit = np.unique(identity[found.mated], return_inverse=True)[1].astype(np.int64)
+    if "distractor" in predictions:
+        return {}
+    similarity, probe_identity, gallery_identity = given(predictions, targets)
+    found = search(similarity, probe_identity, gallery_identity, RANKS[-1])
+    unit = np.unique(probe_identity[found.mated], return_inverse=True)[1].astype(np.int64)
     if not len(unit):
         return {}
     position, one = found.position[found.mated], np.ones(len(unit), np.int64)
     return {f"rank@{k}": ratio(position <= k, one, 1, unit, "identity") for k in RANKS}
-
-
-def _searched(predictions: Arrays, targets: Arrays) -> tuple[Search, np.ndarray]:
-    """The outcome of every probe's search and the probes' identities."""
-    probe_identity = targets.integers("probe_identity", ("p",))
-    gallery_identity = targets.integers("gallery_identity", ("g",))
-    for name, identity in (
-        ("probe_identity", probe_identity),
-        ("gallery_identity", gallery_identity),
-    ):
-        if (low := int(identity.min())) < -1:
-            raise targets.fault(name, f"holds {low}", "identities from 0, or -1 for none")
-    p, g = len(probe_identity), len(gallery_identity)
-    first = "probe" if "probe" in predictions else "gallery"
-    given = _one_of(predictions, first, "similarity", "how alike probes and gallery are")
-    if given == "similarity":
-        matrix = predictions.numbers(
-            "similarity", (p, g), f"probes x gallery of {targets.where}", True
-        )
-        similarity: Similarity = partial(_tile, matrix)
-    else:
-        like = f"of {targets.where}"
-        probe = predictions.numbers("probe", (p, "d"), f"as 'probe_identity' {like}", True)
-        gallery = predictions.numbers(
-            "gallery", (g, probe.shape[1]), f"as 'gallery_identity' {like} and 'probe'", True
-        )
-        lengths = [
-            unit_rows(predictions, name, rows)
-            for name, rows in (("probe", probe), ("gallery", gallery))
-        ]
-        similarity = cosine_similarity(probe, gallery, *lengths)
-    return search(similarity, probe_identity, gallery_identity), probe_identity

@@ -142,3 +142,19 @@ def test_a_constant_score_takes_part_in_the_mean_and_is_moved_by_nothing():
     ((a, b),) = resample.intervals("c", 5, [[(sums, p), 10.0]], draws=200)
     assert (a, b) == pytest.approx(((low + 10) / 2, (high + 10) / 2), abs=1e-12)
     assert resample.intervals("c", 5, [[4.0, 6.0]], draws=200) == [(5.0, 5.0)]
+
+
+def test_counts_do_not_depend_on_the_width_of_what_they_multiply(monkeypatch):
+    plain = np.concatenate(list(resample.counts("a", 7, 50)))
+    monkeypatch.setattr(resample, "_CELLS", 40)
+    blocks = list(resample.counts("a", 7, 50, width=3))
+    assert len(blocks) == 4
+    assert (np.concatenate(blocks) == plain).all()
+    assert (np.concatenate(list(resample.counts("a", 7, 50, width=999))) == plain).all()
+
+
+def test_sums_of_units_by_a_loop():
+    rng = np.random.default_rng(0)
+    columns, unit = rng.integers(-9, 9, (40, 3)), rng.permutation(np.arange(40) % 7)
+    found = resample.unit_sums(_parts.Parts(columns, lambda sums: sums[..., 0], unit, "unit"))
+    assert (found == [columns[unit == u].sum(axis=0) for u in range(7)]).all()

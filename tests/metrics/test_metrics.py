@@ -28,9 +28,22 @@ def samples():
         "probe_identity": [0, 1, -1],
         "gallery_identity": [0, 1],
     }
+    pooled = {
+        "template": np.arange(80) // 2,
+        "media": np.arange(80) % 3,
+        "pairs": rng.integers(0, 40, (40, 2)),
+        "probe_template": [3, 4, 5],
+        "gallery_template": [0, 1],
+    }
     for convention in metrics.conventions("recognition"):
         predictions = {"embedding": embedding, "similarity": rng.normal(size=(3, 2))}
-        yield "recognition", predictions, targets, convention
+        wanted = dict(targets)
+        if convention.startswith(("ijb", "video")):
+            predictions = {"embedding": embedding, "detector_score": rng.random(80) + 0.1}
+            wanted |= pooled
+        if "legacy" in convention:
+            wanted["probe_identity"] = [0, 1, 1]
+        yield "recognition", predictions, wanted, convention
     label = rng.integers(0, 4, 30)
     arrays = {"probability": rng.dirichlet(np.ones(4), 30)}, {"label": label, "group": label % 2}
     yield "expression", *arrays, "pooled"
@@ -58,11 +71,16 @@ def test_every_metric_that_is_returned_is_explained_and_in_its_range(case):
             "landmarks": "%",
             "action_unit_intensity": {"mae": "intensity", "mse": "intensity^2"}.get(name[:3]),
             "expression": "count" if name.startswith("confusion") else None,
+            "recognition": {"pairs": "count", "ratio": "ratio", "ser": "ratio"}.get(
+                name.partition("@")[0].removesuffix("_per_group").rpartition("_")[2]
+            ),
         }.get(task)
         assert info["unit"] == (unit or "fraction")
         assert info["higher_is_better"] in (True, False, None)
         low, high = info["range"]
         for number in np.ravel(np.array(value, object)):
+            if number is None and info["unit"] == "ratio":
+                continue  # the smallest is 0
             assert type(number) is float
             assert low <= number <= (np.inf if high is None else high)
 

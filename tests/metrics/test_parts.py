@@ -80,7 +80,7 @@ def test_rank_has_parts_by_identity_and_rates_read_off_pairs_have_none():
     predictions = {"similarity": rng.normal(size=(7, 6)), "score": rng.normal(size=40)}
     scores = metrics.score("recognition", predictions, targets)
     parts = metrics.parts("recognition", "pooled", predictions, targets)
-    assert set(parts) == {"rank@1", "rank@5"}
+    assert set(parts) == {"rank@1", "rank@5", "rank@10", "rank@20"}
     for name, part in parts.items():
         assert part.of == "identity"
         assert part.unit.tolist() == [0, 0, 1, 1, 1, 2]  # the probe without a mate is not scored
@@ -97,3 +97,91 @@ def test_a_task_without_parts_has_none(monkeypatch):
 def test_losses_are_rounded_to_the_quantum_and_bounded():
     found = _parts.quantised(np.array([1.5e-9, 2.6e-9, 0.25, 1e30, -1e30]))
     assert found.tolist() == [2, 3, 250_000_000, 10**14, -(10**14)]
+
+
+# ---- the other tasks -------------------------------------------------------------------------
+
+
+def expression(rng, n=60):
+    label = rng.integers(0, 5, n)
+    probability = rng.dirichlet(np.ones(6), n)  # nobody shows the sixth class
+    return {"probability": probability}, {"label": label}
+
+
+def action_units(rng, n=60):
+    label = rng.choice([0, 1, -1, 9], (n, 4), p=[0.5, 0.3, 0.1, 0.1])
+    label[:, 3] = 9  # never known
+    return {"probability": rng.random((n, 4))}, {"label": label, "fold": rng.integers(0, 3, n)}
+
+
+def intensities(rng, n=60):
+    true = rng.integers(0, 6, (n, 3)).astype(float)
+    true[:, 2] = 2  # constant
+    predicted = (0.5 * true + rng.normal(size=(n, 3))).round(4)
+    return {"intensity": predicted}, {"intensity": true, "fold": rng.integers(0, 3, n)}
+
+
+def masks(rng, n=60):
+    true = rng.choice([0, 1, 2, 4, 255], (n, 4, 4))
+    predicted = np.where(rng.random((n, 4, 4)) < 0.6, true % 5, rng.integers(0, 5, (n, 4, 4)))
+    return {"parse": predicted}, {"parse": true, "class_names": list("abcdef")}
+
+
+CASES = [
+    ("expression", "pooled", expression, {"accuracy", "uar", "macro_f1"}),
+    ("action_units", "pooled", action_units, {"f1", "accuracy"}),
+    ("action_units", "fold-mean", action_units, {"f1", "accuracy"}),
+    ("action_unit_intensity", "pooled", intensities, {"mae", "mse", "icc_3_1", "pcc"}),
+    ("action_unit_intensity", "fold-mean", intensities, {"mae", "mse", "icc_3_1", "pcc"}),
+    ("parsing", "pooled", masks, {"f1", "miou", "pixel_accuracy"}),
+]
+
+
+@pytest.mark.parametrize(("task", "convention", "make", "names"), CASES)
+def test_parts_of_any_units_are_the_scores_of_those_samples(task, convention, make, names):
+    rng = np.random.default_rng(3)
+    predictions, targets = make(rng)
+    targets["unit"] = np.arange(60) // 5
+    parts = metrics.parts(task, convention, predictions, targets)
+    assert set(parts) == names
+    for draw in range(8):
+        # All, some of them several times, and so few that folds, units and classes are missing.
+        drawn = np.arange(12) if draw == 0 else rng.integers(0, 12, 12 if draw < 5 else 1)
+        rows = np.concatenate([np.flatnonzero(targets["unit"] == u) for u in drawn])
+        again = metrics.score(
+            task,
+            {name: array[rows] for name, array in predictions.items()},
+            {k: a[rows] if len(a) == 60 else a for k, a in targets.items()},
+            convention,
+        )
+        for name, part in parts.items():
+            assert part.columns.dtype == np.int64
+            assert (part.unit == targets["unit"]).all()
+            assert part.of == "unit"
+            total = part.columns[rows].sum(axis=0)
+            assert part.value(total) == pytest.approx(again[name], abs=1e-6), (name, draw)
+            both = part.value(np.stack([total, total * 3]))
+            assert both.shape == (2,)
+            assert both[1] == pytest.approx(both[0], abs=1e-12)
+
+
+def test_a_draw_of_nothing_known_has_a_number():
+    label = np.full((4, 2), -1)
+    label[0] = 1, 0
+    targets = {"label": label, "unit": np.arange(4)}
+    parts = metrics.parts("action_units", None, {"probability": np.full((4, 2), 0.9)}, targets)
+    assert parts["f1"].value(parts["f1"].columns[1:].sum(axis=0)) == 0
+    assert parts["f1"].value(parts["f1"].columns.sum(axis=0)) == 0.5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_constant_is_no_correlation_wherever_it_lies(seed):
+    rng = np.random.default_rng(seed)
+    true = np.repeat([[0.1], [0.7]], 20, axis=0)  # each unit is constant, all together are not
+    predicted = rng.random((40, 1)).round(4)
+    targets = {"intensity": true, "unit": np.repeat([0, 1], 20)}
+    parts = metrics.parts("action_unit_intensity", None, {"intensity": predicted}, targets)
+    for name in ("pcc", "icc_3_1"):
+        for times in (1, 9_999_991):  # so many that sums of squares are no longer exact
+            assert parts[name].value(parts[name].columns[:20].sum(axis=0) * times) == 0
+        assert parts[name].value(parts[name].columns.sum(axis=0)) != 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from facebench import metrics
 from facebench.errors import FacebenchError, UsageError
-from facebench.metrics import _identification, recognition
+from facebench.metrics import _pairs, _search, _verification
 
 CASES = ["all_separable", "cfp_7000", "lfw_easy", "lfw_hard", "odd_1003_shuffled"]
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -68,9 +68,9 @@ def test_equals_insightface(oracles, name):
 @pytest.mark.parametrize("name", CASES)
 def test_the_held_out_curves_equal_insightfaces(oracles, name):
     z = np.load(oracles / "metrics" / f"verif_{name}.npz")
-    distance = recognition.pair_squared_distances(z["in_embeddings"])
-    fold = recognition.contiguous_folds(len(distance))
-    found = recognition.cross_validate(lambda f: distance, z["in_issame"], fold, [1e-3])
+    distance = _verification.pair_squared_distances(z["in_embeddings"])
+    fold = _verification.contiguous_folds(len(distance))
+    found = _verification.cross_validate(lambda f: distance, z["in_issame"], fold, [1e-3])
     assert found.tar.mean(axis=0) == pytest.approx(z["out_tpr"], abs=1e-12)
     assert found.far.mean(axis=0) == pytest.approx(z["out_fpr"], abs=1e-12)
 
@@ -120,7 +120,8 @@ def test_equals_the_ijb_tables_of_one_to_one_and_one_to_many(oracles):
     assert tar == pytest.approx(z["out_tar_N1D1F1"], abs=1e-12)
     assert result["auc"] == pytest.approx(float(z["out_auc_N1D1F1"]), abs=1e-12)
     mated = int(z["out_1n_mated"])
-    assert [result["rank@1"], result["rank@5"]] == list(z["out_1n_top1_5_10_counts"][:2] / mated)
+    ranks = [result[f"rank@{k}"] for k in (1, 5, 10)]
+    assert ranks == list(z["out_1n_top1_5_10_counts"] / mated)
     fpirs = list(z["in_1n_fpirs"])
     result = score(predictions, targets, None, fpirs)
     tpirs = [result[f"tpir@fpir={f:g}"] for f in fpirs]
@@ -139,9 +140,9 @@ def test_published_golden_values():
     assert result["accuracy_std"] == pytest.approx(0.055678, abs=1e-6)
     assert result["val@far=5e-2"] == pytest.approx(0.91)
     assert result["val_std@far=5e-2"] == pytest.approx(0.09434, abs=1e-5)
-    distance = recognition.pair_squared_distances(embedding)
-    fold = recognition.contiguous_folds(n)
-    found = recognition.cross_validate(lambda f: distance, same, fold, [])
+    distance = _verification.pair_squared_distances(embedding)
+    fold = _verification.contiguous_folds(n)
+    found = _verification.cross_validate(lambda f: distance, same, fold, [])
     assert found.threshold == pytest.approx([1.12] * 8 + [1.09, 1.12])
     result = score({"embedding": embedding}, {"same": same}, None, (0.01, 0.05, 0.1))
     assert result["eer"] == pytest.approx(0.08)
@@ -241,7 +242,7 @@ def test_identification_by_loops(seed, p, g, decimals, tile):
     similarity = similarity if decimals is None else similarity.round(decimals)
     probe_identity, gallery_identity = rng.integers(-1, 6, p), rng.integers(-1, 6, g)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_identification, "_TILE", tile)
+        patch.setattr(_search, "TILE", tile)
         result = score(
             {"similarity": similarity},
             {"probe_identity": probe_identity, "gallery_identity": gallery_identity},
@@ -273,7 +274,7 @@ def test_identification_by_loops(seed, p, g, decimals, tile):
 # ---- symmetries and closed forms -------------------------------------------------------------
 
 
-@given(st.integers(0, 10_000), st.sampled_from(list(recognition.CONVENTIONS)), st.floats(0.1, 9))
+@given(st.integers(0, 10_000), st.sampled_from(list(_pairs.CONVENTIONS)), st.floats(0.1, 9))
 @settings(max_examples=40, deadline=None)
 def test_order_rotation_and_length_change_nothing(seed, convention, scale):
     rng = np.random.default_rng(seed)
@@ -325,18 +326,48 @@ def test_perfect_reversed_and_constant_scores():
 @pytest.mark.parametrize("ni", [7, 100, 1000])
 def test_a_false_accept_rate_is_compared_as_written(ni):
     # .29 * 100 is 28.999..., yet 29 of 100 is a FAR of .29; a hair below, it is not.
-    ranked = recognition.Ranked(np.arange(ni) - 0.5, np.arange(ni) * 1.0)
+    ranked = _verification.Ranked(np.arange(ni) - 0.5, np.arange(ni) * 1.0)
     for k in range(1, ni):
-        assert recognition.tar_at_far(ranked, k / ni) == pytest.approx(k / ni, abs=1e-12)
-        less = recognition.tar_at_far(ranked, math.nextafter(k / ni, 0))
+        assert _verification.tar_at_far(ranked, k / ni) == pytest.approx(k / ni, abs=1e-12)
+        less = _verification.tar_at_far(ranked, math.nextafter(k / ni, 0))
         assert less == pytest.approx((k - 1) / ni, abs=1e-12)
+
+
+def nearest_on_the_whole_curve(ranked, far):
+    """scikit-learn's curve of all scores, less what lies in straight runs; the nearest vertex."""
+    genuine, impostor = ranked.genuine, ranked.impostor
+    values = np.unique(np.concatenate([genuine, impostor]))[::-1]
+    fp = len(impostor) - np.searchsorted(impostor, values, side="left")
+    tp = len(genuine) - np.searchsorted(genuine, values, side="left")
+    if len(values) > 2:
+        bend = (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0)
+        keep = np.concatenate([[True], bend, [True]])
+        fp, tp = fp[keep], tp[keep]
+    fp, tp = np.append(fp[::-1], 0), np.append(tp[::-1], 0)
+    return tp[np.argmin(np.abs(fp / len(impostor) - far))] / len(genuine)
+
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([1, 2, 30, 3000]), st.sampled_from([3, 700, 20_000]),
+    st.sampled_from([None, 3, 1]), st.sampled_from([0, 1, 9]), st.sampled_from([1, 64]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_the_nearest_rate_is_found_without_the_whole_curve(seed, ng, ni, decimals, apart, width):
+    rng = np.random.default_rng(seed)
+    genuine, impostor = rng.normal(apart, 1, ng), rng.normal(size=ni)
+    if decimals is not None:
+        genuine, impostor = genuine.round(decimals), impostor.round(decimals)
+    ranked = _verification.Ranked(np.sort(genuine), np.sort(impostor))
+    for far in (1e-6, 1e-3, 0.0123, 0.1, 0.35, 0.5, 0.77, 0.999, 1.0):
+        found = _verification.tar_at_nearest_far(ranked, far, width)
+        assert found == nearest_on_the_whole_curve(ranked, far), far
 
 
 def test_a_distance_on_the_grid_is_not_below_it():
     same = np.arange(40) % 2 == 0
     distance = np.where(same, 1.0, 3.0)
-    fold = recognition.contiguous_folds(40)
-    found = recognition.cross_validate(lambda f: distance, same, fold, [])
+    fold = _verification.contiguous_folds(40)
+    found = _verification.cross_validate(lambda f: distance, same, fold, [])
     assert found.threshold == pytest.approx([1.01] * 10)
     assert found.accuracy == pytest.approx([1.0] * 10)
 
@@ -437,7 +468,9 @@ def test_what_has_no_value_is_none():
     strangers = score(
         {"similarity": np.eye(3)}, {"probe_identity": [-1] * 3, "gallery_identity": [1, 2, 3]}
     )
-    assert strangers == dict.fromkeys(("rank@1", "rank@5", "tpir@fpir=0.01", "tpir@fpir=0.1"))
+    ranks = [f"rank@{k}" for k in (1, 5, 10, 20)]
+    rates = ["tpir@fpir=0.01", "tpir@fpir=0.1", "dir@far=1e-2", "dir@far=1e-1"]
+    assert strangers == dict.fromkeys([*ranks, *rates])
 
 
 # ---- bad input -------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""How unequally a verifier treats groups of people, at one threshold for all of them.
+
+A group's own threshold hides what happens in use, where everybody meets the same one. At the
+threshold that all impostor pairs together allow for a false accept rate X (the lowest with
+FMR <= X, accepting what lies strictly above), of G groups:
+
+* ``fmr@far=X_per_group``, ``fnmr@far=X_per_group``: impostor pairs accepted, genuine ones rejected.
+* ``fmr_ratio@far=X``, ``fnmr_ratio@far=X``: the largest over the smallest; None where that is 0.
+* ``fdr@far=X`` = 1 - (max |FMR_a - FMR_b| + max |FNMR_a - FNMR_b|) / 2, over pairs of groups. It is
+  near 1 at low rates whatever happens: read it with the ratios.
+* ``garbe@far=X`` = (G(FMR) + G(FNMR)) / 2, G(x) = n / (n - 1) sum_ab |x_a - x_b| / (2 n^2 mean x),
+  the Gini coefficient of n groups, 0 where all x are 0.
+
+And of the accuracies of folds within each group, each with its own thresholds:
+``accuracy_group_mean``, ``accuracy_group_std`` over groups (population: divided by G),
+``accuracy_group_std_sample`` (by G - 1; papers on RFW use either) and ``accuracy_ser``, the largest
+error over the smallest.
+
+Sources: Wang et al. 2019, "Racial faces in the wild" (RFW); Pereira and Marcel 2021, "Fairness in
+biometrics: a figure of merit to assess biometric verification systems" (FDR, alpha 0.5); Howard et
+al. 2022, "Evaluating proposed fairness models for face recognition algorithms" (GARBE, alpha 0.5);
+Wang and Deng 2020, "Mitigating bias in face recognition using skewness-aware reinforcement
+learning" (SER).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from facebench.metrics._arrays import Value, mean_of, scientific
+from facebench.metrics._verification import rank_pairs, threshold_at_far
+
+
+def at_one_threshold(
+    score: np.ndarray, same: np.ndarray, group: np.ndarray, fars: Sequence[float]
+) -> dict[str, Value]:
+    """Rates of groups at thresholds of all pairs.
+
+    Args:
+        score: (n,) higher means more alike.
+        same: (n,) bool.
+        group: (n,) of each pair.
+        fars: false accept rates.
+
+    Returns:
+        Metrics as the module's text names them; of groups in sorted order, None for a group
+        without pairs of the kind.
+    """
+    place = np.unique(group, return_inverse=True)[1]
+    count = [np.bincount(place[same == kind], minlength=place.max() + 1) for kind in (False, True)]
+    ranked = rank_pairs(score, same)
+    result: dict[str, Value] = {}
+    for far in fars:
+        threshold, name = threshold_at_far(ranked, far), scientific(far)
+        rates: list[list[float | None]] = [[None for _ in count[0]] for _ in range(2)]
+        if threshold is not None:
+            above = score > threshold
+            wrong = [np.bincount(place[(above != same) & (same == kind)], minlength=len(count[0]))
+                     for kind in (False, True)]  # fmt: skip
+            rates = [
+                [float(w / c) if c else None for w, c in zip(*pair, strict=True)]
+                for pair in zip(wrong, count, strict=True)
+            ]
+        fmr, fnmr = ([r for r in side if r is not None] for side in rates)
+        both = len(fmr) > 1 and len(fnmr) > 1
+        result[f"fmr@far={name}_per_group"] = rates[0]
+        result[f"fnmr@far={name}_per_group"] = rates[1]
+        result[f"fmr_ratio@far={name}"] = _ratio(fmr)
+        result[f"fnmr_ratio@far={name}"] = _ratio(fnmr)
+        spread = [max(side) - min(side) for side in (fmr, fnmr)] if both else []
+        result[f"fdr@far={name}"] = 1 - sum(spread) / 2 if both else None
+        result[f"garbe@far={name}"] = (gini(fmr) + gini(fnmr)) / 2 if both else None
+    return result
+
+
+def of_accuracies(accuracy: Sequence[float | None]) -> dict[str, Value]:
+    """Spreads of the accuracies of groups; see the module's text."""
+    known = [a for a in accuracy if a is not None]
+    several = len(known) > 1
+    return {
+        "accuracy_group_mean": mean_of(known),
+        "accuracy_group_std": float(np.std(known)) if known else None,
+        "accuracy_group_std_sample": float(np.std(known, ddof=1)) if several else None,
+        "accuracy_ser": _ratio([1 - a for a in known]),
+    }
+
+
+def gini(values: Sequence[float]) -> float:
+    """The Gini coefficient of n >= 2 numbers of at least 0, with the correction for small n."""
+    x = np.array(values)
+    if not x.any():
+        return 0.0
+    n = len(x)
+    apart = np.abs(x[:, None] - x).sum()
+    return float(n / (n - 1) * apart / (2 * n * n * x.mean()))
+
+
+def _ratio(values: Sequence[float]) -> float | None:
+    """The largest over the smallest; None of fewer than two, or where the smallest is 0."""
+    if len(values) < 2 or not min(values):
+        return None
+    return max(values) / min(values)
