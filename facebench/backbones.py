@@ -1,8 +1,8 @@
 """The backbone of an experiment: built as its config says, and read where it is frozen.
 
 Frozen, it turns images into features in eval mode, by one compiled program; a probe that is given
-features never sees a pixel. It is that of the trial's seed, with the very weights that a training
-of the same config and seed would start from.
+features never sees a pixel. Its weights are the stored ones that the config names, or else those of
+the trial's seed: the very ones that a training of the same config and seed would start from.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from facebench import models, plugins
+from facebench import digest, models, plugins
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.models import stored
 from facebench.train import checkpoint
 from facebench.train.partition import Partition
 from facebench.train.step import normalize
@@ -44,11 +45,7 @@ def build(
     """
     kwargs = dict(model)
     name = kwargs.pop("build")
-    if weights := kwargs.pop("weights", None):  # where its variables come from, no field of it
-        raise FacebenchError(
-            f"config.model.weights is {weights!r}, and stored weights are not read yet; leave it "
-            "out, and the backbone is drawn from the trial's seed"
-        )
+    kwargs.pop("weights", None)  # where its variables come from, no field of it
     target = plugins.resolve(name, "model", models.BUILT_IN, root)
     takes = plugins.parameters(target)
     for reserved in ("dtype", "axis_name"):
@@ -126,16 +123,26 @@ class Frozen:
         size: side of the crop in pixels.
         batch_size: images at a time, rounded up to what the devices share evenly.
         partition: where it is computed.
+        weights: a file of `facebench.models.stored`; None for those that a seed draws. Its name is
+            part of a trial's identity, and so it must tell the weights.
 
     Attributes:
         rows: images at a time.
 
     Raises:
         UsageError: `which` is none of `facebench.models.FEATURES`.
+        FacebenchError: there is no such file, it is of another backbone, or its name does not end
+            in the digest of its weights.
     """
 
     def __init__(
-        self, backbone: nn.Module, which: str, size: int, batch_size: int, partition: Partition
+        self,
+        backbone: nn.Module,
+        which: str,
+        size: int,
+        batch_size: int,
+        partition: Partition,
+        weights: Path | None = None,
     ):
         if which not in models.FEATURES:
             raise UsageError(
@@ -144,6 +151,7 @@ class Frozen:
         unit = partition.batch_parts
         self.rows = -(-batch_size // unit) * unit
         self._partition = partition
+        self._stored = None if weights is None else self._read(weights, backbone, size)
 
         def create(key: jax.Array) -> Any:
             image = jnp.zeros((2, size, size, 3), jnp.float32)
@@ -159,8 +167,23 @@ class Frozen:
         self._init = partition.init(create, jax.random.key(0))
         self._look = partition.predict_step(look)
 
+    def _read(self, path: Path, backbone: nn.Module, size: int) -> Weights:
+        found = stored.load(path, backbone, size)
+        short = digest.short(found.header["weights"])
+        if not path.stem.endswith(f"-{short}"):
+            raise FacebenchError(
+                f"config.model.weights: {path}: its name must end in the digest of its weights, so "
+                f"that a trial names what it read: rename it to NAME-{short}{path.suffix}"
+            )
+        shapes = jax.eval_shape(lambda: found.variables)
+        lie = self._partition.state_shardings(shapes)
+        variables = jax.tree.map(jax.device_put, found.variables, lie)
+        return Weights(variables, found.header["weights"])
+
     def initial(self, seed: int) -> Weights:
-        """The backbone's variables as a seed draws them."""
+        """The backbone's variables: the stored ones, or those that a seed draws."""
+        if self._stored is not None:
+            return self._stored
         variables = self._init(jax.random.key(seed))
         return Weights(variables, checkpoint.params_digest(variables))
 

@@ -258,6 +258,11 @@ class Experiment:
 
         semantic, execution = self.config.semantic, self.config.execution
         recipe = semantic["optim"]
+        if semantic["model"].get("weights"):
+            raise FacebenchError(
+                "config.model.weights: a training does not start from stored weights yet; with "
+                "config.probe.features they are read as they are"
+            )
         task = self._task(spec)
         module = task.module(self._backbone(spec))
         schedule = loop.Plan(
@@ -370,6 +375,7 @@ class Experiment:
             spec.size,
             semantic["data"]["batch_size"],
             self.partition,
+            self.ws.root / weights if (weights := semantic["model"].get("weights")) else None,
         )
 
     def _fitted(

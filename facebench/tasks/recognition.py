@@ -337,8 +337,13 @@ class Recognition(Task):
         return loss, {"accuracy": correct.astype(jnp.float32)}
 
     def predict(self, outputs: Mapping[str, Array], batch: Mapping[str, Array]) -> dict[str, Array]:
-        """``embedding`` [B, d] float32 of length 1."""
-        return {"embedding": normalise(outputs["embedding"])}
+        """``embedding`` [B, d] float32 of length 1, and its length before that, ``norm`` [B].
+
+        Lengths are for protocols that add embeddings (a mirror image's, a template's faces) before
+        they compare; nothing else reads them, and they are not stored.
+        """
+        x = outputs["embedding"].astype(jnp.float32)
+        return {"embedding": normalise(x), "norm": jnp.linalg.norm(x, axis=-1)}
 
     def after_step(self, state: Any) -> Any:
         """Blends the statistics of the whole batch into the running ones."""

@@ -292,11 +292,47 @@ def test_stored_weights_are_not_what_a_training_from_scratch_begins_with(space, 
     spec = experiment(space, "landmarks/toyfaces/few@1", RIDGE, MODEL | {"weights": "w.npz"})
     assert cli.main(["run", spec]) == 2
     assert "adaptation 'scratch' starts from nothing" in capsys.readouterr().err
-    for adaptation, probe in (("frozen", RIDGE), ("adapted", {"build": ""})):
-        name = protocol(space, "landmarks", adaptation, adaptation=adaptation)
-        spec = experiment(space, name, probe, MODEL | {"weights": "w.npz"})
-        assert cli.main(["run", f"{spec}:entry"]) == 1
-        assert "stored weights are not read yet" in capsys.readouterr().err
+    name = protocol(space, "landmarks", "other", adaptation="adapted")
+    spec = experiment(space, name, {"build": ""}, MODEL | {"weights": "w.safetensors"})
+    assert cli.main(["run", f"{spec}:entry"]) == 1
+    assert "a training does not start from stored weights yet" in capsys.readouterr().err
+
+
+def test_stored_weights_are_read_as_they_are(space, capsys):
+    """The file of one seed's backbone gives every seed what that seed's own backbone gives it."""
+    from facebench.models import stored
+
+    name = protocol(space, "landmarks", "other", adaptation="frozen")
+    drawn = made(space, experiment(space, name, RIDGE))
+    weights = drawn._frozen.initial(5)
+    header = stored.describe(
+        drawn._backbone(drawn._spec(np.arange(4), None)),
+        *("convnet", 32, weights.variables),
+        **{"source": "", "key": "", "licence": ""},
+    )
+    assert header["weights"] == weights.digest
+    path = space / f"weights/net-{weights.digest[7:19]}.safetensors"
+    path.parent.mkdir()
+    stored.write(path, header, weights.variables)
+    model = MODEL | {"weights": f"weights/{path.name}"}
+    spec = experiment(space, name, RIDGE, model)
+    assert cli.main(["run", f"{spec}:entry", "--seed=1", "--regime=1"]) == 0
+    trial, _ = only_trial(space)
+    assert trial["model"]["weights"] == weights.digest
+    of = made(space, spec)
+    (mine,) = of._frozen.read(of._frozen.initial(1).variables, iter([crops(of, "dev")]))
+    (its,) = drawn._frozen.read(weights.variables, iter([crops(of, "dev")]))
+    assert np.array_equal(mine["features"], its["features"])
+    # a name that does not tell what is in the file
+    path.rename(path.with_name("net.safetensors"))
+    spec = experiment(space, name, RIDGE, model | {"weights": "weights/net.safetensors"})
+    assert cli.main(["run", f"{spec}:entry", "--seed=1", "--regime=1"]) == 1
+    assert f"rename it to NAME-{weights.digest[7:19]}.safetensors" in capsys.readouterr().err
+    # another backbone
+    path.with_name("net.safetensors").rename(path)
+    spec = experiment(space, name, RIDGE, model | {"widths": (4, 6)})
+    assert cli.main(["run", f"{spec}:entry", "--seed=0", "--regime=1"]) == 1
+    assert "weights of another model" in capsys.readouterr().err
 
 
 def test_wrong_features_are_named(space, capsys):
