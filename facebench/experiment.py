@@ -215,9 +215,7 @@ class Experiment:
                         turned = {"image": batch["image"][:, :, ::-1]} if mirrored else {}
                         yield batch | turned
 
-    def _seen(
-        self, split: source.Split, rows: np.ndarray, size: int
-    ) -> pipeline.Batches:
+    def _seen(self, split: source.Split, rows: np.ndarray, size: int) -> pipeline.Batches:
         """Samples to predict, without their labels."""
         return pipeline.predict_batches(
             split,

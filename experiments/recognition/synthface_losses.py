@@ -6,10 +6,10 @@ facebench run --config=experiments/recognition/synthface_losses.py:adaface
 facebench run --config=experiments/recognition/synthface_losses.py:triplet_semi_hard
 facebench run --config=experiments/recognition/synthface_losses.py:triplet_random
 
-Everything but the loss is that of the board's `convnet-s` (synthface_convnet.py), which is trained by
-CosFace: data, augmentation, steps, optimiser. Margins and scales were set once, not searched. The
-two triplet losses differ in nothing but how a triplet's negative is chosen; their batches hold four
-images of each of eight people. Six trials each: a tenth and all of the people, seeds 0 to 2.
+Everything but the loss is that of the board's `convnet-s` (synthface_convnet.py), which is trained
+by CosFace: data, augmentation, steps, optimiser. Margins and scales were set once, not searched.
+The two triplet losses differ in nothing but how a triplet's negative is chosen; their batches hold
+four images of each of eight people. Six trials each: a tenth and all of the people, seeds 0 to 2.
 """
 
 from facebench.config import base

@@ -33,7 +33,7 @@ from facebench.protocol import Protocol, dequantise, subset_key
 from facebench.workspace import Workspace
 
 #: Goes up with every change of the scoring or the statistics that can change a derived number.
-VERSION = 1
+VERSION = 2
 SCHEMA = "facebench/derived-1"
 TOLERANCE = 1e-6  # by which a derived number may differ when it is computed again, relative
 RESCORED, GATED = "re-scored", "labels gated"

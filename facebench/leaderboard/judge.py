@@ -7,6 +7,7 @@ as the protocol says), never what a model had in memory, so a score can be had a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from facebench import digest, files, metrics
 from facebench.errors import FacebenchError, nearest
 from facebench.protocol import Protocol, dequantise
 from facebench.workspace import Workspace
+
+_RATE = re.compile(r"@(?:far|fpir)=([0-9.e-]+)")
 
 TOLERANCE = 1e-9  # a metric computed again may differ by this much, relative to max(1, |value|)
 
@@ -66,7 +69,11 @@ def score(
             does not exist, is not a finite number or lies outside its range.
     """
     values = metrics.score(
-        protocol.task, dequantise(protocol, stored), dict(targets), convention=protocol.convention
+        protocol.task,
+        dequantise(protocol, stored),
+        dict(targets),
+        convention=protocol.convention,
+        thresholds=_rates(protocol),
     )
     scores = {}
     for metric in protocol.metrics:
@@ -85,6 +92,15 @@ def score(
                 f"{metric['range']}"
             )
     return scores
+
+
+def _rates(protocol: Protocol) -> list[float] | None:
+    """The false accept and false positive rates that the metrics of a protocol name; None if none.
+
+    So a protocol may ask for a rate that its convention does not give unasked, such as IJB's 1e-6.
+    """
+    named = (_RATE.search(metric["name"]) for metric in protocol.metrics)
+    return sorted({float(found[1]) for found in named if found}) or None
 
 
 def score_file(

@@ -8,19 +8,16 @@ FMR <= X, accepting what lies strictly above), of G groups:
 * ``fmr_ratio@far=X``, ``fnmr_ratio@far=X``: the largest over the smallest; None where that is 0.
 * ``fdr@far=X`` = 1 - (max |FMR_a - FMR_b| + max |FNMR_a - FNMR_b|) / 2, over pairs of groups. It is
   near 1 at low rates whatever happens: read it with the ratios.
-* ``garbe@far=X`` = (G(FMR) + G(FNMR)) / 2, G(x) = n / (n - 1) sum_ab |x_a - x_b| / (2 n^2 mean x),
-  the Gini coefficient of n groups, 0 where all x are 0.
 
 And of the accuracies of folds within each group, each with its own thresholds:
 ``accuracy_group_mean``, ``accuracy_group_std`` over groups (population: divided by G),
-``accuracy_group_std_sample`` (by G - 1; papers on RFW use either) and ``accuracy_ser``, the largest
-error over the smallest.
+``accuracy_group_std_sample`` (by G - 1; papers on RFW use either) and ``accuracy_error_ratio``, the
+largest error over the smallest.
+
+A pair of whole-number group -1 is of two groups: it counts for the threshold and for no group.
 
 Sources: Wang et al. 2019, "Racial faces in the wild" (RFW); Pereira and Marcel 2021, "Fairness in
-biometrics: a figure of merit to assess biometric verification systems" (FDR, alpha 0.5); Howard et
-al. 2022, "Evaluating proposed fairness models for face recognition algorithms" (GARBE, alpha 0.5);
-Wang and Deng 2020, "Mitigating bias in face recognition using skewness-aware reinforcement
-learning" (SER).
+biometrics: a figure of merit to assess biometric verification systems" (FDR, alpha 0.5).
 """
 
 from __future__ import annotations
@@ -41,24 +38,28 @@ def at_one_threshold(
     Args:
         score: (n,) higher means more alike.
         same: (n,) bool.
-        group: (n,) of each pair.
+        group: (n,) of each pair; -1: of two groups.
         fars: false accept rates.
 
     Returns:
         Metrics as the module's text names them; of groups in sorted order, None for a group
         without pairs of the kind.
     """
-    place = np.unique(group, return_inverse=True)[1]
-    count = [np.bincount(place[same == kind], minlength=place.max() + 1) for kind in (False, True)]
+    kept = ~of_two(group)
+    place = np.unique(group[kept], return_inverse=True)[1]
+    groups = int(place.max(initial=-1)) + 1
+    count = [np.bincount(place[same[kept] == kind], minlength=groups) for kind in (False, True)]
     ranked = rank_pairs(score, same)
     result: dict[str, Value] = {}
     for far in fars:
         threshold, name = threshold_at_far(ranked, far), scientific(far)
         rates: list[list[float | None]] = [[None for _ in count[0]] for _ in range(2)]
         if threshold is not None:
-            above = score > threshold
-            wrong = [np.bincount(place[(above != same) & (same == kind)], minlength=len(count[0]))
-                     for kind in (False, True)]  # fmt: skip
+            missed = (score > threshold) != same
+            wrong = [
+                np.bincount(place[(missed & (same == kind))[kept]], minlength=groups)
+                for kind in (False, True)
+            ]
             rates = [
                 [float(w / c) if c else None for w, c in zip(*pair, strict=True)]
                 for pair in zip(wrong, count, strict=True)
@@ -71,7 +72,6 @@ def at_one_threshold(
         result[f"fnmr_ratio@far={name}"] = _ratio(fnmr)
         spread = [max(side) - min(side) for side in (fmr, fnmr)] if both else []
         result[f"fdr@far={name}"] = 1 - sum(spread) / 2 if both else None
-        result[f"garbe@far={name}"] = (gini(fmr) + gini(fnmr)) / 2 if both else None
     return result
 
 
@@ -83,18 +83,13 @@ def of_accuracies(accuracy: Sequence[float | None]) -> dict[str, Value]:
         "accuracy_group_mean": mean_of(known),
         "accuracy_group_std": float(np.std(known)) if known else None,
         "accuracy_group_std_sample": float(np.std(known, ddof=1)) if several else None,
-        "accuracy_ser": _ratio([1 - a for a in known]),
+        "accuracy_error_ratio": _ratio([1 - a for a in known]),
     }
 
 
-def gini(values: Sequence[float]) -> float:
-    """The Gini coefficient of n >= 2 numbers of at least 0, with the correction for small n."""
-    x = np.array(values)
-    if not x.any():
-        return 0.0
-    n = len(x)
-    apart = np.abs(x[:, None] - x).sum()
-    return float(n / (n - 1) * apart / (2 * n * n * x.mean()))
+def of_two(group: np.ndarray) -> np.ndarray:
+    """(n,) bool, which pairs are of two groups: those of whole-number group -1."""
+    return group == -1 if group.dtype.kind in "iu" else np.zeros(len(group), bool)
 
 
 def _ratio(values: Sequence[float]) -> float | None:

@@ -267,7 +267,8 @@ def score_pairs(
     group = targets.take("group", (len(pairs.same),), "as 'same'")
     if group.dtype.kind == "f":
         raise targets.fault("group", f"holds {group.dtype}", "whole numbers or text")
-    parts = [evaluate(pairs.only(group == name), thresholds) for name in np.unique(group)]
+    names = np.unique(group[~_fairness.of_two(group)])
+    parts = [evaluate(pairs.only(group == name), thresholds) for name in names]
     for name in [name for name, value in result.items() if not isinstance(value, list)]:
         values: list[float | None] = []
         for part in parts:

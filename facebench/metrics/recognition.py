@@ -121,7 +121,6 @@ METRICS: Mapping[str, tuple[str, bool | None, tuple[float, float | None], str]] 
         "fmr_ratio@far=": ("ratio", False, (1, None), "largest over smallest FMR of groups"),
         "fnmr_ratio@far=": ("ratio", False, (1, None), "largest over smallest FNMR of groups"),
         "fdr@far=": ("fraction", True, (0, 1), "fairness discrepancy rate, alpha 0.5"),
-        "garbe@far=": ("fraction", False, (0, 1), "Gini aggregation rate of groups, alpha 0.5"),
         "accuracy_group_mean": ("fraction", True, (0, 1), "mean over groups of their accuracies"),
         "accuracy_group_std": (
             "fraction",
@@ -135,7 +134,12 @@ METRICS: Mapping[str, tuple[str, bool | None, tuple[float, float | None], str]] 
             (0, 1),
             "sample standard deviation of accuracies over groups",
         ),
-        "accuracy_ser": ("ratio", False, (1, None), "largest over smallest error of groups"),
+        "accuracy_error_ratio": (
+            "ratio",
+            False,
+            (1, None),
+            "largest over smallest error of groups",
+        ),
     }
 )
 AXES = ("fold", "group")

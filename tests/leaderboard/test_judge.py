@@ -31,6 +31,21 @@ def test_recognition_scores_are_those_of_the_formula(toy, recognition):
     assert 0 < scores["eer"] < 0.5
 
 
+def test_a_protocol_may_name_any_false_accept_rate(toy, recognition):
+    metric = {"name": "tar@far=3e-2", "higher_is_better": True, "range": [0, 1], "primary": False}
+    asks = dataclasses.replace(recognition, metrics=[*recognition.metrics, metric])
+    assert judge.misfits(asks) == []
+    targets = judge.load_targets(toy.space, asks)
+    stored = protocol.quantise(asks, toy.predict(asks, 0.4, 3))
+    scores = judge.score(asks, stored, targets)
+    genuine, impostor = (stored["score"][targets["same"] == kind] for kind in (True, False))
+    passing = int(0.03 * len(impostor))
+    best = sorted(impostor, reverse=True)[passing]
+    assert scores["tar@far=3e-2"] == np.mean(genuine > best)
+    before = judge.score(recognition, stored, targets)
+    assert {name: scores[name] for name in before} == before
+
+
 def test_what_is_scored_is_what_is_stored(toy, landmarks):
     targets = judge.load_targets(toy.space, landmarks)
     exact = protocol.quantise(landmarks, {"points": targets["points"]})
