@@ -1,8 +1,8 @@
 """How arrays lie on devices: one mesh, a short list of rules, and two ways to run one step.
 
 The mesh has the axes ``data``, ``fsdp`` and ``model``. A batch is cut over ``data`` and ``fsdp``;
-parameters are replicated, but for those that a rule puts on ``model`` and, where ``fsdp`` is
-larger than 1, large arrays, which are cut along their largest axis that divides.
+parameters are replicated, but for those that a rule cuts and, where ``fsdp`` is larger than 1,
+large arrays, which are cut along their largest axis that divides.
 
 ``jit`` compiles one program over the whole mesh: batch statistics and losses are those of the
 global batch. ``pmap`` runs one program per device, which sees its part of the batch; the step
@@ -12,7 +12,9 @@ then sums over the axis ``data`` by name, and batch norm does so through its ``a
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,12 +28,19 @@ from facebench.errors import UsageError
 AXES = ("data", "fsdp", "model")
 PMAP_AXIS = "data"
 
-# Parameter names (regular expressions on "a/b/c") and how their axes lie on the mesh. The class
-# weights of recognition are [features, classes]: they are cut by class.
-RULES: tuple[tuple[str, P], ...] = ((r"(^|/)classifier/kernel$", P(None, "model")),)
+# Parameter names (regular expressions on "a/b/c") and how their axes lie on the mesh: the first
+# that divides. The class weights of recognition are [features, classes]: they are cut by class, and
+# over all devices, since each computes its classes for the whole batch. Over `model` alone the
+# devices along that axis would repeat one another's work in the rest of the network.
+RULES: tuple[tuple[str, tuple[P, ...]], ...] = (
+    (r"(^|/)classifier/kernel$", (P(None, AXES), P(None, "model"))),
+)
 
 # Below this many elements an array is not worth cutting over `fsdp`.
 FSDP_MIN_SIZE = 2**14
+
+# From this many elements on, an array that no rule could cut is told of: 64 MiB of float32.
+TELL_SIZE = 2**24
 
 
 def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
@@ -66,21 +75,39 @@ def leaf_name(path: Any) -> str:
     return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
 
 
+def _parts(axis: Any, mesh: Mesh) -> int:
+    names = (axis,) if isinstance(axis, str) else axis or ()
+    return math.prod(mesh.shape[name] for name in names)
+
+
 def spec_of(name: str, shape: Sequence[int], mesh: Mesh) -> P:
-    """Where an array of this name and shape lies; an axis that does not divide is replicated."""
+    """Where an array of this name and shape lies.
+
+    A rule's array whose size divides in none of the rule's ways is replicated; a large one with a
+    warning.
+    """
     axes: list[Any] = [None] * len(shape)
-    for pattern, spec in RULES:
-        if re.search(pattern, name) and len(spec) == len(shape):
-            axes = [
-                axis if axis and size % mesh.shape[axis] == 0 else None
-                for axis, size in zip(spec, shape)
-            ]
+    ways = next((w for pattern, w in RULES if re.search(pattern, name)), ())
+    ways = tuple(way for way in ways if len(way) == len(shape))
+    for way in ways:
+        parts = [_parts(axis, mesh) for axis in way]
+        if max(parts) > 1 and all(size % n == 0 for size, n in zip(shape, parts)):
+            axes = list(way)
             break
     fsdp = mesh.shape["fsdp"]
-    if fsdp > 1 and int(np.prod(shape)) >= FSDP_MIN_SIZE:
+    used = any("fsdp" in ((axis,) if isinstance(axis, str) else axis or ()) for axis in axes)
+    if fsdp > 1 and not used and math.prod(shape) >= FSDP_MIN_SIZE:
         whole = [i for i, size in enumerate(shape) if axes[i] is None and size % fsdp == 0]
         if whole:
             axes[max(whole, key=lambda i: (shape[i], i))] = "fsdp"
+    held = math.prod(shape) // math.prod(_parts(axis, mesh) for axis in axes)
+    if ways and mesh.size > 1 and held == math.prod(shape) >= TELL_SIZE:
+        warnings.warn(
+            f"{name} {tuple(shape)} divides over none of the mesh's axes "
+            f"({', '.join(f'{axis}={mesh.shape[axis]}' for axis in AXES)}): every device holds all "
+            "of it; use a number of devices that divides it",
+            stacklevel=2,
+        )
     return P(*axes)
 
 
@@ -161,9 +188,18 @@ class Partition:
         }
 
     def train_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles ``step(state, batch, key) -> (state, metrics)``; the old state is given up."""
+        """Compiles ``step(state, batch, key) -> (state, metrics)``; the old state is given up.
+
+        Under ``jit`` the step is traced in the context of the mesh, where a part of it that is
+        written per device (``jax.shard_map``) finds it.
+        """
         if self.kind == "jit":
-            return jax.jit(step, donate_argnums=0)
+
+            def placed(*args: Any) -> Any:
+                with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                    return step(*args)
+
+            return jax.jit(placed, donate_argnums=0)
         return self._pmapped(step, (None, 0, None), (None, None))
 
     def predict_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
