@@ -13,9 +13,10 @@ A backbone is a Flax module, and this page is all it has to know:
             return {"pooled": pooled, "spatial": spatial}
 
 `image` is float [B, H, W, 3], RGB in [-1, 1]; ``pooled`` is [B, D] and ``spatial`` [B, h, w, E],
-both float32 (D and E may differ; further keys are free). Parameters stay float32 whatever `dtype`
-is. Dropout draws from the rng ``dropout``; batch statistics live in the collection ``batch_stats``.
-A backbone knows no task and no loss.
+both float32 (D and E may differ; further keys are free). A net that is published with an embedding
+layer of its own also returns ``embedding`` [B, d], float32, not normalised. Parameters stay float32
+whatever `dtype` is. Dropout draws from the rng ``dropout``; batch statistics live in the collection
+``batch_stats``. A backbone knows no task and no loss.
 
 A config names a backbone by a short name of `BUILT_IN` or by ``package.module:Class`` or
 ``folder/file.py:Class``; `check_backbone` tells whether it keeps the contract, without computing
@@ -37,13 +38,28 @@ if TYPE_CHECKING:  # The table of names below is read without starting JAX.
 
 BUILT_IN = {
     "convnet": "facebench.models.convnet:ConvNet",
+    "face_vit": "facebench.models.face_vit:FaceViT",
     "inception_resnet": "facebench.models.inception_resnet:InceptionResNet",
+    "ir": "facebench.models.ir:IR",
+    "iresnet": "facebench.models.iresnet:IResNet",
+    "mobilefacenet": "facebench.models.mobilefacenet:MobileFaceNet",
     "swin": "facebench.models.swin:Swin",
     "vit": "facebench.models.vit:ViT",
 }
 
 #: What a head may read of a backbone, by the name a config gives: see `features`.
-FEATURES = ("pooled", "spatial", "both")
+FEATURES = ("pooled", "spatial", "both", "embedding")
+
+
+def variant(family: str, name: Any, table: Mapping[str, Any]) -> Any:
+    """What a family's table says of a size, by its name.
+
+    Raises:
+        UsageError: there is no such size; the nearest names are given.
+    """
+    if str(name) not in table:
+        raise UsageError(f"{family}: variant is {name!r}: {nearest(str(name), table)}")
+    return table[str(name)]
 
 
 def build(name: str, kwargs: Mapping[str, Any] | None = None, root: Path | None = None) -> Any:
@@ -96,7 +112,8 @@ def check_backbone(module: nn.Module, size: int) -> dict[str, Any]:
 
     Raises:
         FacebenchError: it takes no ``train``, returns no dict, or ``pooled`` or ``spatial`` is
-            missing or has another shape or dtype than the contract's.
+            missing, or one of these or ``embedding`` has another shape or dtype than the
+            contract's.
     """
     import jax
     import jax.numpy as jnp
@@ -118,7 +135,10 @@ def check_backbone(module: nn.Module, size: int) -> dict[str, Any]:
             f"{who} returns a {type(outputs).__name__}, expected a dict with 'pooled' [B, D] and "
             "'spatial' [B, h, w, D]"
         )
-    for key, rank, form in (("pooled", 2, "[B, D]"), ("spatial", 4, "[B, h, w, D]")):
+    forms = [("pooled", 2, "[B, D]"), ("spatial", 4, "[B, h, w, D]")]
+    if "embedding" in outputs:
+        forms.append(("embedding", 2, "[B, d]"))
+    for key, rank, form in forms:
         if key not in outputs:
             raise FacebenchError(
                 f"{who} returns no {key!r}, only {sorted(outputs)}; add {key!r} {form}"
@@ -155,18 +175,25 @@ def features(outputs: Mapping[str, jax.Array], which: str) -> jax.Array:
     Args:
         outputs: the backbone's outputs.
         which: ``pooled``; ``spatial``: the map flattened in row-major order, which keeps where
-            things are; or ``both``, in this order.
+            things are; ``both``, in this order; or ``embedding``, of a net that has one.
 
     Returns:
         [B, F] float32.
 
     Raises:
-        UsageError: `which` is none of these.
+        UsageError: `which` is none of these, or the backbone has no embedding.
     """
     import jax.numpy as jnp
 
     if which not in FEATURES:
         raise UsageError(f"features is {which!r}: {nearest(which, FEATURES)}")
+    if which == "embedding":
+        if "embedding" not in outputs:
+            raise UsageError(
+                f"features is 'embedding', but the backbone returns only {sorted(outputs)}; "
+                "choose 'pooled', 'spatial' or 'both'"
+            )
+        return outputs["embedding"].astype(jnp.float32)
     pooled, spatial = outputs["pooled"], outputs["spatial"]
     flat = spatial.reshape(spatial.shape[0], -1)
     chosen = {"pooled": [pooled], "spatial": [flat], "both": [pooled, flat]}[which]

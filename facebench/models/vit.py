@@ -15,10 +15,11 @@ import numpy as np
 from flax import linen as nn
 
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.models import weights
 
 Array = jax.Array
 
-POOLS = ("mean", "class")
+POOLS = ("mean", "class", "fc_norm")
 POSITIONS = ("learned", "sincos2d")
 
 _xavier = nn.initializers.xavier_uniform()
@@ -97,7 +98,9 @@ class ViT(nn.Module):
         heads: attention heads; divides `dim`.
         mlp_ratio: hidden channels of the MLP over `dim`.
         pool: ``mean``: `pooled` is the mean of the patch tokens; ``class``: a class token is put
-            first and `pooled` is what became of it.
+            first and `pooled` is what became of it; ``fc_norm``: a class token is put first, and
+            `pooled` is the norm of the mean of the patch tokens (instead of the mean of normed
+            ones), as nets fine-tuned from masked autoencoders have it.
         position: ``learned``, or ``sincos2d``: fixed, `sincos2d` (zeros for the class token).
         dropout: rate of the dropout on the embedded patches and on every residual branch.
         drop_path: rate at which the last block's branches are dropped for an example (stochastic
@@ -145,7 +148,7 @@ class ViT(nn.Module):
 
         Returns:
             ``pooled`` [B, dim] and ``spatial`` [B, H / patch, W / patch, dim], float32, both after
-            the final norm.
+            the final norm (with ``fc_norm``, of the mean and of each token).
         """
         B, H, W, C = image.shape
         self._check(H, W)
@@ -156,7 +159,7 @@ class ViT(nn.Module):
         x = nn.Dense(self.dim, dtype=self.dtype, kernel_init=_xavier, name="embed")(
             x.reshape(B, h * w, p * p * C)
         )
-        extra = 1 if self.pool == "class" else 0
+        extra = 0 if self.pool == "mean" else 1
         if extra:
             token = self.param("class_token", _normal02, (1, 1, self.dim))
             x = jnp.concatenate([jnp.broadcast_to(token, (B, 1, self.dim)).astype(x.dtype), x], 1)
@@ -178,9 +181,32 @@ class ViT(nn.Module):
                 self.dtype,
                 name=f"block{i + 1}",
             )(x, train=train)
-        x = _layer_norm("norm")(x)
+        norm = _layer_norm("norm")
+        last, x = x, norm(x)
         patches = x[:, extra:]
-        return {
-            "pooled": x[:, 0] if extra else patches.mean(1),
-            "spatial": patches.reshape(B, h, w, self.dim),
-        }
+        if self.pool == "fc_norm":
+            pooled = norm(last[:, extra:].astype(jnp.float32).mean(1))
+        else:
+            pooled = x[:, 0] if extra else patches.mean(1)
+        return {"pooled": pooled, "spatial": patches.reshape(B, h, w, self.dim)}
+
+
+def torch_names(module: ViT) -> dict[str, tuple[str, Any]]:
+    """What each variable is called in timm's and MAE's state dicts; see `weights`.
+
+    With ``position="sincos2d"`` nothing is read of ``pos_embed``: a checkpoint holds it all the
+    same, and may have trained it further.
+    """
+    names = weights.dense_names("embed", "patch_embed.proj", ("patch", module.patch))
+    if module.pool != "mean":
+        names["params/class_token"] = ("cls_token", "same")
+    if module.position == "learned":
+        names["params/position"] = ("pos_embed", "same")
+    for i in range(module.depth):
+        ours, theirs = f"block{i + 1}", f"blocks.{i}"
+        for part in ("norm1", "norm2"):
+            names |= weights.norm_names(f"{ours}/{part}", f"{theirs}.{part}", statistics=False)
+        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
+            names |= weights.dense_names(f"{ours}/{part.split('.')[1]}", f"{theirs}.{part}")
+    norm = "fc_norm" if module.pool == "fc_norm" else "norm"
+    return names | weights.norm_names("norm", norm, statistics=False)

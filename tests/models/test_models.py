@@ -122,6 +122,15 @@ def test_features_flatten_the_map_row_by_row():
         models.features(outputs, "spatal")
 
 
+def test_an_embedding_is_read_of_a_net_that_has_one():
+    outputs = {"pooled": jnp.ones((2, 3)), "spatial": jnp.ones((2, 1, 1, 3))}
+    embedding = jnp.arange(8.0).reshape(2, 4)
+    got = models.features({**outputs, "embedding": embedding}, "embedding")
+    np.testing.assert_array_equal(got, embedding)
+    with pytest.raises(UsageError, match=r"returns only \['pooled', 'spatial'\]"):
+        models.features(outputs, "embedding")
+
+
 def test_features_are_float32_for_a_backbone_in_another_dtype():
     outputs = {"pooled": jnp.ones((1, 2), jnp.bfloat16), "spatial": jnp.ones((1, 1, 1, 2))}
     assert models.features(outputs, "pooled").dtype == jnp.float32
