@@ -26,7 +26,7 @@ PREDICTIONS = {
     "expression": {"probability": (4, 3)},
     "landmarks": {"points": (4, 5, 2)},
     "parsing": {"parse": (4, 16, 16)},
-    "recognition": {"embedding": (4, 128)},
+    "recognition": {"embedding": (4, 128), "norm": (4,)},
 }
 BACKBONES = {
     "convnet": {"widths": (4,), "blocks": (1,)},
