@@ -73,18 +73,18 @@ def base() -> ConfigDict:
     config.train.precision = "float32"  # of the backbone's arithmetic: float32 | bfloat16
 
     config.optim = ConfigDict()
-    config.optim.name = "adamw"  # sgd | adamw | lars
+    config.optim.name = "adamw"  # sgd | adamw | adagrad | lars
     config.optim.lr = 1e-3
-    config.optim.schedule = "cosine"  # constant | cosine | steps
+    config.optim.schedule = "cosine"  # constant | linear | cosine | steps
     config.optim.warmup = 0  # steps of linear warm-up from 0
     config.optim.milestones = (0.5, 0.75)  # "steps": fractions of training where lr drops
     config.optim.gamma = 0.1  # "steps": the factor of each drop
-    config.optim.final_lr = 0.0  # "cosine": the last lr as a fraction of lr
+    config.optim.final_lr = 0.0  # "linear", "cosine": the last lr as a fraction of lr
     config.optim.momentum = 0.9  # sgd, lars
     config.optim.nesterov = False  # sgd, lars
     config.optim.b1 = 0.9  # adamw
     config.optim.b2 = 0.999  # adamw
-    config.optim.eps = 1e-8  # adamw
+    config.optim.eps = 1e-8  # adamw, adagrad
     config.optim.weight_decay = 0.0  # on arrays of two or more axes only
     config.optim.clip_norm = 0.0  # of the global gradient; 0: off
     config.optim.layer_decay = 1.0  # lr factor per backbone layer below the last; 1: off
@@ -326,8 +326,8 @@ def finish(config: ConfigDict, source: str = "") -> Config:
     _choice(plain["kind"], KINDS, "kind")
     _choice(plain["train"]["precision"], ("float32", "bfloat16"), "train.precision")
     optim = plain["optim"]
-    _choice(optim["name"], ("sgd", "adamw", "lars"), "optim.name")
-    _choice(optim["schedule"], ("constant", "cosine", "steps"), "optim.schedule")
+    _choice(optim["name"], ("sgd", "adamw", "adagrad", "lars"), "optim.name")
+    _choice(optim["schedule"], ("constant", "linear", "cosine", "steps"), "optim.schedule")
     infinite = float("inf")
     _number(plain["train"], "steps", 1, infinite, "train")
     _number(plain["data"], "batch_size", 1, infinite, "data")

@@ -81,6 +81,17 @@ def _recognition(size: int) -> dict[str, Any]:
     return worlds
 
 
+def _recognition_degraded(size: int) -> dict[str, Any]:
+    """The faces of `_recognition`, image by image, through a camera that is bad to a random degree.
+
+    Each image draws its own blur, noise and compression, in all splits.
+    """
+    return {
+        name: dataclasses.replace(world, blur=0.05, noise=8.0, jpeg=0.5)
+        for name, world in _recognition(size).items()
+    }
+
+
 def _expression(size: int) -> dict[str, Any]:
     people = {"train": (1000, 4), "dev": (100, 4), "test": (200, 4)}
     return _robust(_worlds(size, 3000, people, classes=8, expressive=0.875, extras=0.35))
@@ -116,12 +127,15 @@ def _unlabelled(size: int) -> dict[str, Any]:
 TASKS = {
     "landmarks": (_landmarks, (), "Two images per person, poses up to 45 degrees."),
     "recognition": (_recognition, (), "Many images of fewer people, poses up to 75 degrees."),
+    "recognition_degraded": (
+        _recognition_degraded, (), "The faces of recognition, from sharp to hardly to be seen."
+    ),
     "expression": (_expression, (), "Eight expressions, evenly."),
     "action_units": (_action_units, (), "Many images of few people, many action units."),
     "parsing": (_parsing, records.DENSE, "Parse mask, occluder mask and depth."),
     "clips": (_clips, (), "Clips of 16 frames with events; one example per frame."),
     "unlabelled": (_unlabelled, (), "Everything that varies, for pretraining."),
-}
+}  # fmt: skip
 
 
 def _features(config: SynthConfig) -> dict[str, Any]:

@@ -308,7 +308,7 @@ def open(  # noqa: A001 - it reads `source.open(...)` where it is used
         source = "" if generated(ws, name) else " --source=FOLDER"
         raise FacebenchError(
             f"dataset {label} {version} is not prepared ({folder} has no {MARK}); run "
-            f"`facebench data prepare {name}{source}`"
+            f"`facebench data prepare {label}{source}`"
         )
     facts = files.read_json(folder / MARK)
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:

@@ -187,13 +187,32 @@ def load(workspace: Workspace, protocol_id: str, allow_draft: bool = False) -> P
     """
     where = path(workspace, protocol_id)
     if not where.is_file():
-        raise UsageError(f"no protocol {protocol_id!r}: {nearest(protocol_id, names(workspace))}")
+        raise UsageError(
+            f"no protocol {protocol_id!r}: {nearest(protocol_id, names(workspace))}"
+            f"{_draft(workspace, protocol_id)}"
+        )
     protocol = parse(read(where), where, allow_draft)
     if protocol.id != protocol_id:
         raise FacebenchError(
             f"{where}: id is {protocol.id!r}, but the path says {protocol_id!r}; make them the same"
         )
     return protocol
+
+
+def _draft(workspace: Workspace, protocol_id: str) -> str:
+    """Says how to come to a protocol that does not exist, if its dataset's card has a draft."""
+    card = workspace.datasets / protocol_id.split("/")[1] / "README.md"
+    try:
+        there = '"schema": "facebench/protocol-1"' in card.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    if not there:
+        return ""
+    return (
+        f" {workspace.relative(card)} has a draft: save it as "
+        f"{workspace.relative(path(workspace, protocol_id))} with that id, prepare the dataset as "
+        f"the card says, then `facebench protocol freeze {protocol_id}`"
+    )
 
 
 def read(where: Path) -> Any:

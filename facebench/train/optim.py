@@ -1,4 +1,4 @@
-"""Optimisers and schedules from a recipe: SGD, AdamW, LARS; warm-up with cosine or steps."""
+"""Optimisers and schedules from a recipe: SGD, AdamW, AdaGrad, LARS; warm-up, then a way down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import optax
 def schedule(recipe: Mapping[str, Any], steps: int) -> optax.Schedule:
     """The learning rate at each step.
 
-    Linear warm-up from 0 over ``warmup`` steps, then constant, half a cosine down to
+    Linear warm-up from 0 over ``warmup`` steps, then constant, a line or half a cosine down to
     ``final_lr * lr`` (Loshchilov and Hutter 2017, without restarts), or a factor ``gamma`` at each
     of the ``milestones``, given as fractions of `steps`.
 
@@ -25,6 +25,8 @@ def schedule(recipe: Mapping[str, Any], steps: int) -> optax.Schedule:
     rest = max(steps - warmup, 1)
     if recipe["schedule"] == "constant":
         after = optax.constant_schedule(lr)
+    elif recipe["schedule"] == "linear":
+        after = optax.linear_schedule(lr, lr * float(recipe["final_lr"]), rest)
     elif recipe["schedule"] == "cosine":
         after = optax.cosine_decay_schedule(lr, rest, alpha=float(recipe["final_lr"]))
     else:
@@ -79,8 +81,8 @@ def layer_scales(params: Any, decay: float) -> Any:
 def make(recipe: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
     """Builds the optimiser of a recipe.
 
-    In order: clip the global gradient norm, precondition (SGD momentum, Adam or LARS), decay
-    weights decoupled from the gradient for AdamW and added to the gradient for SGD and LARS,
+    In order: clip the global gradient norm, precondition (SGD momentum, Adam, AdaGrad or LARS),
+    decay weights decoupled from the gradient for AdamW and added to the gradient for the others,
     scale by layer, scale by the schedule.
 
     Args:
@@ -99,6 +101,9 @@ def make(recipe: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
     elif recipe["name"] == "sgd":
         parts.append(optax.add_decayed_weights(decay, decayed))
         parts.append(optax.trace(momentum, nesterov))
+    elif recipe["name"] == "adagrad":  # squares summed from 0.1, as TensorFlow does
+        parts.append(optax.add_decayed_weights(decay, decayed))
+        parts.append(optax.scale_by_rss(0.1, recipe["eps"]))
     else:
         parts.append(optax.add_decayed_weights(decay, decayed))
         parts.append(optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), decayed))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -66,6 +68,7 @@ def test_splits_are_of_different_people(module: ModuleType) -> None:
         for task, splits in {
             "landmarks": {"train": 2000, "dev": 200, "test": 400, **tests},
             "recognition": {"train": 2000, "dev": 100, "test": 400},
+            "recognition_degraded": {"train": 2000, "dev": 100, "test": 400},
             "expression": {"train": 4000, "dev": 400, "test": 800,
                            "test_occluded": 800, "test_style": 800},
             "action_units": {"train": 3840, "dev": 400, "test": 800, "test_occluded": 800,
@@ -103,6 +106,21 @@ def test_robust_splits_are_the_test_faces_covered_or_styled(module: ModuleType) 
         for other in (covered, styled):
             for field in ("identity_vector", "au", "pose", "light", "background", "camera"):
                 assert np.array_equal(getattr(plain, field), getattr(other, field))
+
+
+def test_degraded_faces_are_those_of_recognition_through_another_camera(module: ModuleType) -> None:
+    configs = {c.name: c.worlds for c in module.Builder.BUILDER_CONFIGS}
+    plain, worse = (configs[name] for name in ("recognition-64", "recognition_degraded-64"))
+    assert list(plain) == list(worse)
+    for split in plain:
+        faces = [[synth.parameters(w[split], i) for i in range(100)] for w in (plain, worse)]
+        for one, other in zip(*faces):
+            camera = {name: getattr(one, name) for name in ("blur", "noise", "jpeg")}
+            assert all(getattr(other, name) >= value for name, value in camera.items())
+            same = dataclasses.replace(other, **camera)
+            assert pickle.dumps(same) == pickle.dumps(one)
+        blur = 64 * np.array([p.blur for p in faces[1]])  # px, evenly from none to 3.2
+        assert all(((low <= blur) & (blur < low + 0.8)).mean() > 0.1 for low in (0, 0.8, 1.6, 2.4))
 
 
 def test_linked_training_faces_have_habits(module: ModuleType) -> None:

@@ -63,6 +63,16 @@ def test_lars_scales_matrices_by_the_trust_ratio():
         np.testing.assert_allclose(have_b, b, rtol=1e-6, atol=1e-7)
 
 
+def test_adagrad_follows_its_formula():
+    w, b, sw, sb = W, B, 0.1, 0.1
+    for (have_w, have_b), (gw, gb) in zip(updates(name="adagrad", weight_decay=0.01), GRADS):
+        gw = gw + 0.01 * w  # decay is of matrices alone
+        sw, sb = sw + gw**2, sb + gb**2
+        w, b = w - 0.1 * gw / np.sqrt(sw), b - 0.1 * gb / np.sqrt(sb)
+        np.testing.assert_allclose(have_w, w, rtol=1e-5)
+        np.testing.assert_allclose(have_b, b, rtol=1e-5)
+
+
 def test_the_global_norm_is_clipped():
     ((w, b), _) = updates(momentum=0.0, weight_decay=0.0, clip_norm=0.5)
     gw, gb = GRADS[0]
@@ -80,6 +90,9 @@ def test_schedules_follow_their_formulas():
             else 0.2 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * (t - 10) / 100)))
         )
         assert float(cosine(t)) == pytest.approx(want, abs=1e-7)
+    line = optim.schedule(toys.recipe(lr=0.2, warmup=10, final_lr=0.1, schedule="linear"), 110)
+    values = [float(line(t)) for t in (0, 5, 10, 60, 110)]
+    np.testing.assert_allclose(values, [0, 0.1, 0.2, 0.11, 0.02], rtol=1e-6)
     steps = optim.schedule(
         toys.recipe(lr=0.2, warmup=5, schedule="steps", milestones=(0.5, 0.75), gamma=0.1), 100
     )
