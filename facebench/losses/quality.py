@@ -106,6 +106,12 @@ def adaface_norm(x: Array) -> Array:
     return jax.lax.stop_gradient(jnp.clip(length(x), *NORMS))
 
 
+def adaface_cosine(cosine: Array) -> Array:
+    """Cosines in float32, kept .001 from +-1, as all of AdaFace's are; the gradient beyond is 0."""
+    edge = 1.0 - _MARGIN_OF_ANGLES
+    return jnp.clip(cosine.astype(jnp.float32), -edge, edge)
+
+
 def adaface_logits(
     cosine: Array,
     label: Array,
@@ -133,8 +139,7 @@ def adaface_logits(
         h: how many spreads make z = 1 (the inverse).
         s: the scale.
     """
-    edge = 1.0 - _MARGIN_OF_ANGLES
-    cosine = jnp.clip(cosine.astype(jnp.float32), -edge, edge)
+    cosine = adaface_cosine(cosine)
     z = jax.lax.stop_gradient(jnp.clip(h * (norm - mean) / (std + 1e-3), -1.0, 1.0))
     angle = jnp.arccos(own_cosine(cosine, label)) - m * z
     angle = jnp.clip(angle, _MARGIN_OF_ANGLES, jnp.pi - _MARGIN_OF_ANGLES)

@@ -165,7 +165,8 @@ def check_groups(
         raise UsageError(
             f"{groups} groups of classes: expected a number that divides the {width} columns and "
             f"is a multiple of the {shards} devices that hold them; make the kernel with "
-            f"columns(classes, groups), and groups a multiple of {shards}"
+            "columns(classes, groups), and groups (config.task.sample_groups) a multiple of "
+            f"{shards}"
         )
 
 

@@ -4,12 +4,10 @@ A config names one by ``task.loss`` and ``task.margin``; `OPTIONS` says which ke
 with the values of its paper or its authors' code. `margin_loss` and `triplet_loss` compute it from
 what the network returned: cosines, and what else it had to add to them.
 
-AdaFace and CurricularFace know something of earlier batches. The network keeps it in the collection
-``margin_stats``, so that it is carried, saved and restored like batch statistics. A step uses the
-running numbers with its own batch blended in, as published. What the next step starts from is made
-after the update, by `fold`, from sums over the whole global batch: the examples whose mask is 1, of
-all devices and all accumulated parts. (With accumulation the blend that a part uses has seen that
-part only.)
+Where `cut` says so, the network returns its centres instead, and `cut_loss` computes the same loss
+without an array of all cosines, its classes cut over the devices (`facebench.losses.sharded`): from
+`MANY` classes on, and under Partial FC. Which of the two it is depends on the config and on the
+number of classes, never on the devices.
 """
 
 from __future__ import annotations
@@ -20,19 +18,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from facebench.errors import UsageError, nearest
 from facebench.losses import margin as losses
-from facebench.losses import quality, triplet
+from facebench.losses import partial_fc, quality, sharded, triplet
 
 Array = jax.Array
 
-#: The collection that running statistics live in.
-STATS = "margin_stats"
+#: From so many classes on, they are cut over the devices.
+MANY = sharded.MANY
 
 _SCALE: dict[str, Any] = {"s": 64.0, "centres": 1}
-_SOFTMAX = {**_SCALE, "smoothing": 0.0, "interclass_filtering_threshold": None}
+_ALL = {**_SCALE, "smoothing": 0.0, "interclass_filtering_threshold": None}
+_SOFTMAX = {**_ALL, "sample_rate": 1.0, "sample_groups": 8}
 _ANGLE = {**_SOFTMAX, "m": 0.5}
 _COSINE = {**_SOFTMAX, "m": 0.35}
 
@@ -49,7 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         **(_SOFTMAX | {"guard": "easy", "lambda_g": 35.0}),
         **{"norm_range": (10.0, 110.0), "margin_range": (0.45, 0.8)},
     },
-    "curricularface": {**_ANGLE, "t_alpha": 0.01},
+    "curricularface": {**_ALL, "m": 0.5, "t_alpha": 0.01},
     "elastic_arcface": {**_ANGLE, "sigma": 0.05, "guard": "none"},
     "elastic_arcface_plus": {**_ANGLE, "sigma": 0.0175, "guard": "none"},
     "elastic_cosface": {**_COSINE, "sigma": 0.05},
@@ -92,6 +90,8 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a cosine above 0 and below 1",
     ),
     "centres": (_whole, "a whole number above 0"),
+    "sample_rate": (lambda v: _number(v) and 0 < v <= 1, "a share of the classes, 0 < rate <= 1"),
+    "sample_groups": (_whole, "a whole number above 0"),
     "learn_s": (lambda v: isinstance(v, bool), "True or False"),
     "norm_range": (_range(math.inf), "(low, high) with 0 < low < high"),
     "margin_range": (_range(math.pi), "(low, high) with 0 < low < high < pi"),
@@ -141,54 +141,6 @@ def options(margin: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def reads(margin: str) -> tuple[str, ...]:
     """What of a training batch the network has to see, for its statistics."""
     return {"adaface": ("mask",), "curricularface": ("label", "mask")}.get(margin, ())
-
-
-class Running(nn.Module):
-    """A running mean and spread of one number per example, in the collection `STATS`.
-
-    Attributes:
-        mean: to start from.
-        std: to start from.
-        t_alpha: weight of a batch.
-        axis_name: the mapped axis to sum over.
-    """
-
-    mean: float
-    std: float
-    t_alpha: float
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Array, weight: Array | None) -> tuple[Array, Array]:
-        """The mean and spread with the batch x [B] blended in; its sums wait for `fold`."""
-        first = self.is_initializing()
-        mean = self.variable(STATS, "mean", lambda: jnp.float32(self.mean))
-        std = self.variable(STATS, "std", lambda: jnp.float32(self.std))
-        zero = jnp.zeros((), jnp.float32)
-        sums = self.variable(STATS, "sums", lambda: dict.fromkeys(quality.Moments._fields, zero))
-        weight = jnp.ones(len(x), jnp.float32) if weight is None else weight
-        found = quality.moments(x, weight, mean.value, None if first else self.axis_name)
-        if not first:
-            sums.value = {k: sums.value[k] + v for k, v in found._asdict().items()}
-        return quality.blend(mean.value, std.value, found, self.t_alpha)
-
-
-def fold(stats: Any, margin: str, t_alpha: float, step: Array) -> Any:
-    """The collection `STATS` after an update: the batch's sums blended in, and taken back to 0.
-
-    Args:
-        stats: the collection, with sums over all parts of the batch.
-        margin: which it belongs to.
-        t_alpha: weight of the batch.
-        step: the number of updates made.
-    """
-    if margin == "sphereface":
-        return {**stats, "step": jnp.asarray(step, jnp.int32)}
-    kept = stats["running"]
-    sums = quality.Moments(**kept["sums"])
-    mean, std = quality.blend(kept["mean"], kept["std"], sums, t_alpha)
-    zeros = {k: jnp.zeros_like(v) for k, v in kept["sums"].items()}
-    return {**stats, "running": {"mean": mean, "std": std, "sums": zeros}}
 
 
 def triplet_loss(
@@ -253,44 +205,188 @@ def margin_loss(
     cosine = outputs["cosine"]
     if margin == "softmax_with_bias":
         return losses.cross_entropy(cosine, label, chosen["smoothing"])
-    m: Any = chosen.get("m")
-    s: Any = chosen.get("s")
     if margin == "uniface":
-        weight = chosen["negative_weight"]
+        m, s, weight = chosen["m"], chosen["s"], chosen["negative_weight"]
         return losses.unified_loss(cosine, label, outputs["bias"], m, s, weight)
+    s = _scale(margin, chosen, outputs)
+    logits = _logits(margin, chosen, outputs, cosine, label, mask, axis_name, s)
+    loss = losses.cross_entropy(logits, label, chosen["smoothing"])
+    return _regularised(margin, chosen, outputs, loss)
+
+
+def _scale(margin: str, chosen: Mapping[str, Any], outputs: Mapping[str, Array]) -> Any:
+    """What cosines are multiplied by: a number, or [B] under SphereFace."""
+    if margin == "sphereface":
+        return quality.length(outputs["embedding"])
+    return outputs.get("scale", chosen["s"])
+
+
+def _regularised(
+    margin: str, chosen: Mapping[str, Any], outputs: Mapping[str, Array], loss: Array
+) -> Array:
+    """The loss [B] with MagFace's term of the embedding's length."""
+    if margin != "magface":
+        return loss
+    norm, at = quality.length(outputs["embedding"]), chosen["norm_range"]
+    return loss + chosen["lambda_g"] * quality.magface_regulariser(norm, at)
+
+
+def _logits(
+    margin: str,
+    chosen: Mapping[str, Any],
+    outputs: Mapping[str, Array],
+    cosine: Array,
+    label: Array,
+    mask: Array,
+    axis_name: str | None,
+    s: Any,
+) -> Array:
+    """[B, C] from cosine [B, C]; the own class's do not depend on the others'."""
+    m: Any = chosen.get("m")
     threshold = chosen["interclass_filtering_threshold"]
-    extra: Array | float = 0.0
     if margin in losses.MARGINS:
         kept = {k: chosen[k] for k in ("guard", "gradient") if k in chosen}
-        s = outputs.get("scale", s)
-        logits = losses.margin_logits(cosine, label, margin, m, s, threshold=threshold, **kept)
-        return losses.cross_entropy(logits, label, chosen["smoothing"])
+        return losses.margin_logits(cosine, label, margin, m, s, threshold=threshold, **kept)
     if threshold is not None:
         cosine = losses.filtered(cosine, label, threshold)
     if margin == "sphereface":
-        norm = quality.length(outputs["embedding"])
         damping = losses.sphereface_damping(outputs["step"])
-        logits = losses.sphereface_logits(cosine, label, norm, m, damping)
-    elif margin == "adaface":
+        return losses.sphereface_logits(cosine, label, s, m, damping)
+    if margin == "adaface":
         norm = quality.adaface_norm(outputs["embedding"])
         mean, std = outputs["norm_mean"], outputs["norm_std"]
-        logits = quality.adaface_logits(cosine, label, norm, mean, std, m, chosen["h"], s)
-    elif margin == "magface":
+        return quality.adaface_logits(cosine, label, norm, mean, std, m, chosen["h"], s)
+    if margin == "magface":
         norm, at = quality.length(outputs["embedding"]), chosen["norm_range"]
-        logits = quality.magface_logits(
+        return quality.magface_logits(
             cosine, label, norm, s, chosen["guard"], at, chosen["margin_range"]
         )
-        extra = chosen["lambda_g"] * quality.magface_regulariser(norm, at)
-    elif margin == "curricularface":
-        logits = quality.curricular_logits(cosine, label, outputs["t"], m, s)
-    else:
-        margins = quality.elastic_margins(outputs["normal"], m, chosen["sigma"])
-        if margin.endswith("_plus"):
-            own = losses.own_cosine(cosine, label)
-            everywhere = (_gather(x, axis_name) for x in (margins, own, mask))
-            margins = _mine(quality.hardest_first(*everywhere), len(label), axis_name)
-        base = margin.split("_")[1]
-        logits = losses.margin_logits(
-            cosine, label, base, margins, s, guard=chosen.get("guard", "linear")
+    if margin == "curricularface":
+        return quality.curricular_logits(cosine, label, outputs["t"], m, s)
+    margins = quality.elastic_margins(outputs["normal"], m, chosen["sigma"])
+    if margin.endswith("_plus"):
+        own = losses.own_cosine(cosine, label)
+        everywhere = (_gather(x, axis_name) for x in (margins, own, mask))
+        margins = _mine(quality.hardest_first(*everywhere), len(label), axis_name)
+    base, guard = margin.split("_")[1], chosen.get("guard", "linear")
+    return losses.margin_logits(cosine, label, base, margins, s, guard=guard)
+
+
+# -- classes that are cut over the devices ---------------------------------------------------------
+
+
+def cut(chosen: Mapping[str, Any], classes: int) -> bool:
+    """Whether so many classes are cut over the devices, for a margin's `options`.
+
+    Not under softmax with a bias, UniFace and CurricularFace, nor with several centres per class.
+    """
+    if "sample_rate" not in chosen or chosen["centres"] > 1:
+        return False
+    return chosen["sample_rate"] < 1 or classes >= MANY
+
+
+def check_sample(chosen: Mapping[str, Any], classes: int, axis_name: str | None) -> None:
+    """Refuses to draw classes where that cannot be done or would mean something else.
+
+    Args:
+        chosen: of `options`.
+        classes: C.
+        axis_name: the mapped axis of the run, see `facebench.tasks.Spec`.
+
+    Raises:
+        UsageError: with several centres, with smoothing, under ``pmap``, or none to draw.
+    """
+    rate = chosen.get("sample_rate", 1.0)
+    if rate == 1:
+        return
+    who = f"sample_rate is {rate}, but "
+    if chosen["centres"] > 1:
+        raise UsageError(f"{who}centres is {chosen['centres']}: only one per class can be drawn")
+    if chosen["smoothing"]:
+        raise UsageError(
+            f"{who}smoothing is {chosen['smoothing']}, which spreads over all classes, drawn or "
+            "not; set one of the two back"
         )
-    return losses.cross_entropy(logits, label, chosen["smoothing"]) + extra
+    if axis_name is not None:
+        raise UsageError(
+            f"{who}under config.execution.partition='pmap' a device sees only its own labels, and "
+            "each would draw other classes; use partition='jit', or sample_rate 1"
+        )
+    groups = chosen["sample_groups"]
+    each = sharded.columns(classes, groups) // groups
+    if int(rate * each) < 1:
+        raise UsageError(
+            f"{who}of the {each} classes in each of sample_groups={groups} that share is none; "
+            f"take a rate of at least {math.ceil(1000 / each) / 1000:g}, or fewer groups"
+        )
+
+
+def cut_loss(
+    margin: str,
+    chosen: Mapping[str, Any],
+    outputs: Mapping[str, Array],
+    label: Array,
+    mask: Array,
+    axis_name: str | None,
+    classes: int,
+) -> tuple[Array, Array]:
+    """`margin_loss` where `cut` says so, and which examples are classified correctly.
+
+    Args:
+        margin: a name of `OPTIONS`.
+        chosen: of `options`.
+        outputs: what `partial_fc.Centres` gave, ``embedding`` [B, d], and what `RecognitionNet`
+            added.
+        label: [B].
+        mask: [B], 0 for a padded example.
+        axis_name: the mapped axis that holds the rest of the batch.
+        classes: C.
+
+    Returns:
+        the loss [B] float32, and [B] bool: no other class (of those drawn) has a higher cosine.
+    """
+
+    def own_margin(own: Array) -> Array:
+        """The margin on a column that is everybody's own class, before the scale."""
+        first, one = jnp.zeros_like(label), jnp.ones_like(own) if margin == "sphereface" else 1.0
+        own = own[:, None]
+        return _logits(margin, chosen, outputs, own, first, mask, axis_name, one)[:, 0]
+
+    threshold = chosen["interclass_filtering_threshold"]
+    filters = threshold is not None
+    found = partial_fc.softmax(
+        outputs,
+        label,
+        own_margin,
+        classes=classes,
+        s=_scale(margin, chosen, outputs),
+        rate=chosen["sample_rate"],
+        groups=chosen["sample_groups"],
+        smoothing=chosen["smoothing"],
+        others=_OTHERS[margin == "adaface", filters],
+        context=(jnp.float32(threshold),) if filters else (),
+    )
+    correct = (found.own > found.rival) & (label >= 0) & (label < classes)
+    return _regularised(margin, chosen, outputs, found.loss), correct
+
+
+def _without_near(cosine: Array, _: Array, threshold: Array) -> Array:
+    """`losses.filtered`, of cosines to other classes."""
+    return jnp.where(cosine > threshold, 0.0, cosine)
+
+
+def _off_the_ends(cosine: Array, *_: Array) -> Array:
+    return quality.adaface_cosine(cosine)
+
+
+def _both(cosine: Array, own: Array, threshold: Array) -> Array:
+    return quality.adaface_cosine(_without_near(cosine, own, threshold))
+
+
+#: What becomes of cosines to other classes: (under AdaFace?, filtered?).
+_OTHERS: dict[tuple[bool, bool], Callable[..., Array] | None] = {
+    (False, False): None,
+    (False, True): _without_near,
+    (True, False): _off_the_ends,
+    (True, True): _both,
+}

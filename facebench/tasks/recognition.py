@@ -20,8 +20,9 @@ from flax import linen as nn
 from facebench import models
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.losses import margin as losses
-from facebench.losses import quality
-from facebench.tasks import Spec, Task, margins
+from facebench.losses import partial_fc, quality
+from facebench.losses.sharded import unit
+from facebench.tasks import Spec, Task, margin_stats, margins
 
 Array = jax.Array
 
@@ -30,16 +31,6 @@ LOSSES = ("margin", "triplet")
 
 #: What the embedding layer reads; `embedding` is a backbone's own, and there is no such layer.
 FEATURES = tuple(dict.fromkeys((*models.FEATURES, "embedding")))
-
-
-def normalise(x: Array, axis: int = -1) -> Array:
-    """Unit vectors x / |x|, in float32; one shorter than 1e-6 is divided by 1e-6 instead.
-
-    Its gradient is finite everywhere, at the zero vector too (x / jnp.linalg.norm(x) is NaN there).
-    """
-    x = x.astype(jnp.float32)
-    squared = jnp.square(x).sum(axis=axis, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
 
 
 class CosineClassifier(nn.Module):
@@ -61,8 +52,8 @@ class CosineClassifier(nn.Module):
         """[B, C] float32 cosines of embedding [B, d]."""
         shape = (embedding.shape[-1], self.classes * self.centres)
         kernel = self.param("kernel", nn.initializers.normal(0.01), shape)
-        unit = normalise(embedding)
-        cosine = jnp.matmul(unit, normalise(kernel, axis=0), precision=jax.lax.Precision.HIGHEST)
+        precision = jax.lax.Precision.HIGHEST
+        cosine = jnp.matmul(unit(embedding), unit(kernel, axis=0), precision=precision)
         return losses.best_centre(cosine, self.centres) if self.centres > 1 else cosine
 
 
@@ -112,14 +103,15 @@ class RecognitionNet(nn.Module):
 
         Returns:
             ``embedding`` [B, d] float32, not normalised; with `train` also ``cosine`` [B, C] (under
-            ``softmax_with_bias`` inner products) and what else the margin's loss reads.
+            ``softmax_with_bias`` inner products; under `facebench.tasks.margins.cut` the
+            ``centres`` instead) and what else the margin's loss reads.
         """
         x = self._embed(self.backbone(image, train=train), train)
         outputs = {"embedding": x}
         first = self.is_initializing()
         if not (train or first):  # What is made at init in either mode is computed for training.
             return outputs
-        made = {}
+        made: dict[str, Array] = {}
         if self.margin == "softmax_with_bias":
             made["cosine"] = nn.Dense(
                 self.classes,
@@ -127,6 +119,9 @@ class RecognitionNet(nn.Module):
                 kernel_init=nn.initializers.normal(0.01),
                 name="classifier",
             )(x.astype(jnp.float32))
+        elif margins.cut(self.options, self.classes):
+            sample = self.options["sample_rate"], self.options["sample_groups"]
+            made |= partial_fc.Centres(self.classes, *sample, name="classifier")(x.shape[-1])
         elif self.margin != "triplet":
             centres = self.options.get("centres", 1)
             made["cosine"] = CosineClassifier(self.classes, centres, name="classifier")(x)
@@ -179,19 +174,19 @@ class RecognitionNet(nn.Module):
     ) -> dict[str, Array]:
         """What a loss knows of earlier batches, with this one blended in."""
         if self.margin == "sphereface":
-            count = self.variable(margins.STATS, "step", lambda: jnp.zeros((), jnp.int32))
+            count = self.variable(margin_stats.STATS, "step", lambda: jnp.zeros((), jnp.int32))
             return {"step": count.value}
         alpha = self.options.get("t_alpha")
         if self.margin == "adaface":
             start = (quality.FIRST_MEAN, quality.FIRST_STD)
-            running = margins.Running(*start, alpha, self.axis_name, name="running")
+            running = margin_stats.Running(*start, alpha, self.axis_name, name="running")
             mean, std = running(quality.adaface_norm(x), mask)
             return {"norm_mean": mean, "norm_std": std}
         if self.margin == "curricularface":
             if not self.is_initializing() and label is None:
                 raise FacebenchError("margin 'curricularface' trains on labels; none were given")
             own = jnp.zeros(len(x)) if label is None else losses.own_cosine(cosine, label)
-            running = margins.Running(0.0, 0.0, alpha, self.axis_name, name="running")
+            running = margin_stats.Running(0.0, 0.0, alpha, self.axis_name, name="running")
             return {"t": running(own, mask)[0]}
         return {}
 
@@ -230,6 +225,8 @@ class Recognition(Task):
         negative_weight: float | None = None,
         mining: str | None = None,
         distance: str | None = None,
+        sample_rate: float | None = None,
+        sample_groups: int | None = None,
     ) -> None:
         """Checks and keeps the configuration.
 
@@ -264,6 +261,10 @@ class Recognition(Task):
             negative_weight: of the other classes in UniFace.
             mining: of triplets, see `facebench.losses.triplet`.
             distance: of triplets.
+            sample_rate: share of the classes that take part in a step (Partial FC), in (0, 1]; 1 by
+                default: all of them. Below 1, ``accuracy`` is over the drawn ones.
+            sample_groups: in how many equal parts classes are drawn, see
+                `facebench.losses.partial_fc.sample`; a multiple of the number of devices.
 
         Raises:
             UsageError: an unknown name, a value out of its range, or a keyword that is not read.
@@ -293,11 +294,13 @@ class Recognition(Task):
             **{"norm_range": norm_range, "margin_range": margin_range, "lambda_g": lambda_g},
             **{"sigma": sigma, "negative_weight": negative_weight},
             **{"mining": mining, "distance": distance},
+            **{"sample_rate": sample_rate, "sample_groups": sample_groups},
         }
         if loss == "triplet":
             given["margin"] = margin
         self.margin = "triplet" if loss == "triplet" else (margin or "arcface")
         self.options = margins.options(self.margin, given)
+        margins.check_sample(self.options, spec.classes, spec.axis_name)
         self.dim = 128 if dim is None else dim
         self.features = features
         self.norm = norm or "batch"
@@ -328,9 +331,14 @@ class Recognition(Task):
         label, axis = batch["label"], self.spec.axis_name
         mask = batch["mask"] if "mask" in batch else jnp.ones(len(label), jnp.float32)
         if self.margin == "triplet":
-            unit, seed = normalise(outputs["embedding"]), outputs.get("seed")
-            loss = margins.triplet_loss(self.options, unit, label, mask, seed, axis)
+            x, seed = unit(outputs["embedding"]), outputs.get("seed")
+            loss = margins.triplet_loss(self.options, x, label, mask, seed, axis)
             return loss, {"active": (loss > 0).astype(jnp.float32)}
+        if margins.cut(self.options, self.spec.classes):
+            loss, correct = margins.cut_loss(
+                self.margin, self.options, outputs, label, mask, axis, self.spec.classes
+            )
+            return loss, {"accuracy": correct.astype(jnp.float32)}
         cosine = outputs["cosine"]
         loss = margins.margin_loss(self.margin, self.options, outputs, label, mask, axis)
         correct = jnp.argmax(cosine, axis=1).astype(label.dtype) == label
@@ -343,12 +351,12 @@ class Recognition(Task):
         they compare; nothing else reads them, and they are not stored.
         """
         x = outputs["embedding"].astype(jnp.float32)
-        return {"embedding": normalise(x), "norm": jnp.linalg.norm(x, axis=-1)}
+        return {"embedding": unit(x), "norm": jnp.linalg.norm(x, axis=-1)}
 
     def after_step(self, state: Any) -> Any:
         """Blends the statistics of the whole batch into the running ones."""
-        stats = state.collections.get(margins.STATS)
+        stats = state.collections.get(margin_stats.STATS)
         if not stats:
             return state
-        after = margins.fold(stats, self.margin, self.options.get("t_alpha", 0.0), state.step)
-        return state.replace(collections={**state.collections, margins.STATS: after})
+        after = margin_stats.fold(stats, self.margin, self.options.get("t_alpha", 0.0), state.step)
+        return state.replace(collections={**state.collections, margin_stats.STATS: after})

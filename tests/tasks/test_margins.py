@@ -199,7 +199,7 @@ def test_every_loss_makes_a_step(kwargs):
     if kwargs.get("margin") == "sphereface":
         assert int(after.collections["margin_stats"]["step"]) == 1
     embedding = made.predict_step(after.variables(), made.partition.put_batch(batch(0)))
-    assert set(embedding) == {"embedding"}
+    assert set(embedding) == {"embedding", "norm"}
 
 
 def expected(net, state, example, margin, t_alpha):

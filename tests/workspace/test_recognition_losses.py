@@ -15,6 +15,7 @@ from facebench import cli
     [
         ({"loss": "triplet", "features": "pooled", "dim": 8}, 4, "active"),
         pytest.param({"margin": "adaface", "s": 16.0}, 0, "accuracy", marks=pytest.mark.slow),
+        pytest.param({"sample_rate": 0.5, "s": 16.0}, 0, "accuracy", marks=pytest.mark.slow),
     ],
 )
 def test_a_trial_is_made_and_scored(space, task, images, logged):
