@@ -1,9 +1,10 @@
 # make quickstart   the main job on generated faces, from nothing to a board (no dataset, no licence)
-# make test         every test
+# make test         every test, in two processes (WORKERS=1: one after the other)
 # make check        lint, types, tests, quickstart, committed boards: what CI runs
 
 PYTHON ?= python3
 VENV   ?= .venv
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -26,10 +27,10 @@ quickstart: $(STAMP)
 	$(BIN)/facebench quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -140,7 +140,7 @@ def test_wrong_names_get_the_nearest(ws):
 
 def test_opening_what_is_not_prepared_says_how(ws):
     assert not source.prepared(ws, "tiny")
-    with pytest.raises(FacebenchError, match="run `facebench data prepare tiny`"):
+    with pytest.raises(FacebenchError, match="run `facebench data prepare tiny/five`"):
         source.open(ws, "tiny")
     with pytest.raises(FacebenchError, match=r"version 0.9.0 .* now makes 1.2.0"):
         source.open(ws, "tiny", "five", "0.9.0")
@@ -348,7 +348,7 @@ def test_a_source_is_looked_for_where_it_is_said(ws, monkeypatch, tmp_path):
     with pytest.raises(FacebenchError, match="nowhere"):
         source.prepare(ws, "real", source_dir=tmp_path / "nowhere")
     assert not source.generated(ws, "real")
-    with pytest.raises(FacebenchError, match="prepare real --source=FOLDER"):
+    with pytest.raises(FacebenchError, match="prepare real/five --source=FOLDER"):
         source.open(ws, "real")
 
 

@@ -90,6 +90,7 @@ def test_by_a_loop_and_padding_changes_nothing(mining):
     np.testing.assert_allclose(short, mean, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_anchor_without_a_positive_is_left_out():
     """TensorFlow Addons gives the first two margin - d(a, n) under hard mining."""
     e = jnp.asarray([[0.0, 0.0], [0.1, 0.0], [5.0, 0.0], [5.0, 0.1]])
@@ -120,6 +121,7 @@ def test_random_triplets_are_uniform_over_negatives():
     np.testing.assert_array_equal(draws[:, 2:], 0)
 
 
+@pytest.mark.slow
 def test_semi_hard_negatives_are_further_than_the_positive_and_hard_ones_the_nearest():
     e = jnp.asarray([[0.0], [1.0], [0.5], [1.5], [3.0]])
     label = jnp.asarray([0, 0, 1, 2, 3])

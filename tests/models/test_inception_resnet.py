@@ -117,6 +117,7 @@ class Reference:
         return x, self.norm(h, "last_bn")
 
 
+@pytest.mark.slow
 def test_equals_the_definition():
     side, net = 112, InceptionResNet(**SHORT)
     state, variables = state_of(net, side)

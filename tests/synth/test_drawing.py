@@ -67,6 +67,7 @@ def cast(p: synth.Parameters, xy: np.ndarray) -> tuple[Hits, np.ndarray]:
     return Hits(ray, triangle, depth, rim), scene.kind
 
 
+@pytest.mark.slow
 def test_depth_at_pixel_centres_is_that_of_rays() -> None:
     xy = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), -1).reshape(-1, 2).astype(float)
     for p in faces(3):
@@ -82,6 +83,7 @@ def test_depth_at_pixel_centres_is_that_of_rays() -> None:
         assert (off > 0.3).mean() < 0.005
 
 
+@pytest.mark.slow
 def test_hidden_bits_are_those_of_rays() -> None:
     plate = synth.Occluder("mask")
     for p in [*faces(4), *faces(2, occluders=(plate,))]:

@@ -46,6 +46,7 @@ def make(n: int = 40) -> functools.partial:
     return functools.partial(records.of_sample, config, records.DENSE)
 
 
+@pytest.mark.slow
 def test_helper_processes_make_the_same_samples_in_order() -> None:
     made = list(synth.samples(CONFIG, workers=2))
     assert [s.identity for s in made] == list(range(40))

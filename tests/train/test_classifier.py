@@ -145,6 +145,7 @@ def test_a_run_goes_on_from_another_number_of_devices(tmp_path, one, devices, me
     assert kernel.addressable_shards[0].data.shape == (DIM, kernel.shape[1] // devices)
 
 
+@pytest.mark.slow
 def test_accumulated_parts_over_eight_devices_equal_those_on_one(tmp_path):
     _, whole = run(tmp_path / "one", 50, 0.5, devices=1, accumulate=2)
     _, parts = run(tmp_path / "eight", 50, 0.5, accumulate=2)

@@ -68,6 +68,7 @@ def test_from_an_experiment_to_a_checked_board(space, capsys):
     assert str(space) not in committed
 
 
+@pytest.mark.slow
 def test_learning_beats_the_floor(space, capsys):
     words = [*LANDMARKS, "--seed=0", "--regime=1.0", "--config.train.steps=150"]
     assert cli.main([*words, "--config.optim.lr=1e-2"]) == 0
@@ -322,6 +323,7 @@ def test_a_draft_whose_metric_the_judge_does_not_know_is_not_frozen(space, capsy
     assert odd.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_example_of_the_workspace_page_runs_and_is_ranked(space, repository, capsys):
     """The backbone and the experiment of WORKSPACE.md, as they stand there."""
     page = (repository / "WORKSPACE.md").read_text()

@@ -99,6 +99,7 @@ def test_the_experiment_of_every_record_is_that_record(repository, tmp_path, cap
         assert config.load(str(file)).digest == said["config"]["digest"]
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_committed_boards_is_explained(repository, capsys):
     ws = Workspace(root=repository, data=repository / "data")
     for name in protocol.names(ws):
