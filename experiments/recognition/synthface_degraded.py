@@ -1,11 +1,12 @@
-"""Does a margin that follows the image's quality help where quality varies? One recipe, five
-losses.
+"""Does a margin that follows image quality help where quality varies? Five losses, one recipe.
 
     facebench run --config=experiments/recognition/synthface_degraded.py:softmax
     facebench run --config=experiments/recognition/synthface_degraded.py:cosface
     facebench run --config=experiments/recognition/synthface_degraded.py:arcface
     facebench run --config=experiments/recognition/synthface_degraded.py:adaface
     facebench run --config=experiments/recognition/synthface_degraded.py:magface
+
+and what every learner must beat: `pixels`, `random` (the network untrained), `constant`, `canary`.
 
 The faces of `recognition/synthface/fractions@2`, image by image, blurred, noisy and compressed to
 a random degree, in train and in test. Three trials each, seeds 0 to 2. Network, batches, steps,
@@ -24,11 +25,22 @@ LOSSES = {
     "adaface": {"m": 0.4, "h": 0.333, "t_alpha": 0.05},
     "magface": {"norm_range": (5.0, 55.0), "margin_range": (0.45, 0.8), "lambda_g": 35 / 2 / 4},
 }
+FLOORS = {
+    "pixels": ("raw-pixels", "floor", {"build": "raw_pixels"}),
+    "random": (
+        "convnet-s-random",
+        "floor",
+        {"build": "features", "features": "spatial", "centre": True},
+    ),
+    "constant": ("constant", "floor", {"build": "constant"}),
+    "canary": ("random-embedding", "canary", {"build": "shuffled"}),
+}
 
 
 def get_config(arg="adaface"):
+    if arg not in (*LOSSES, *FLOORS):
+        raise ValueError(f"synthface_degraded.py:{arg}: expected {', '.join((*LOSSES, *FLOORS))}")
     config = base()
-    config.entry = f"{arg}-convnet-s"
     config.protocol = "recognition/synthface/degraded@1"
     config.model = {
         "build": "convnet",
@@ -36,6 +48,10 @@ def get_config(arg="adaface"):
         "blocks": (0, 1, 1),
         "stem_stride": 4,
     }
+    if arg in FLOORS:
+        config.entry, config.kind, config.probe = FLOORS[arg]
+        return config
+    config.entry = f"{arg}-convnet-s"
     config.task = {"margin": arg, "s": 16.0, **LOSSES[arg]}
     config.data.batch_size = 32
     config.data.augment.rotation = 0.1
