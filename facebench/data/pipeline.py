@@ -93,7 +93,7 @@ class _Reader:
         """`image`, uint8 [H, W, 3], and the fields of a sample; not to be changed in place."""
         if (sample := self._kept.get(index)) is not None:
             return sample
-        record = self.split.record(index)
+        record = self.split.record(index) if self.fields else {"image": self.split.image(index)}
         try:
             sample = {"image": transforms.decode(record["image"])}
             for name in self.fields:
@@ -102,7 +102,7 @@ class _Reader:
                     value = transforms.decode(value, colour=False)
                 sample[name] = value
         except ValueError as error:
-            raise _bad_sample(self.split, record["key"], error) from error
+            raise _bad_sample(self.split, self.split.keys[index], error) from error
         size = sample["image"].nbytes
         if size <= self._room:  # a lost race between threads costs a few bytes of the limit
             self._room -= size

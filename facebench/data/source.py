@@ -27,7 +27,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,6 +177,27 @@ class Split:
             IndexError: there is no such sample.
             FacebenchError: the prepared files are missing or damaged.
         """
+        record = self._read(i, lambda records: records[i])
+        return {k: v.decode() if k in self._text else v for k, v in record.items()}
+
+    def image(self, i: int) -> bytes:
+        """The encoded image of sample `i`; its other fields are not parsed, which takes longer.
+
+        Raises:
+            IndexError: there is no such sample.
+            FacebenchError: the prepared files are missing or damaged.
+        """
+
+        def only(records: Any) -> bytes:
+            from tensorflow_datasets.proto import tf_example_pb2
+
+            fields = tf_example_pb2.Example.FromString(records.data_source[i]).features.feature
+            (data,) = fields["image"].bytes_list.value
+            return data
+
+        return self._read(i, only)
+
+    def _read(self, i: int, read: Callable[[Any], Any]) -> Any:
         if not 0 <= i < self._n:
             raise IndexError(f"{self!r} has no sample {i}")
         try:
@@ -184,14 +205,13 @@ class Split:
                 with self._opening:
                     if self._records is None:
                         self._text, self._records = _open_records(self.folder, self.name)
-            record = self._records[i]
+            return read(self._records)
         except Exception as error:
             key = ""
             with contextlib.suppress(FacebenchError):
                 key = f" (key {self.keys[i]!r})"
             reason = f"split {self.name!r}, sample {i}{key}: {type(error).__name__}: {error}"
             raise _damaged(self.folder, self.label, reason) from error
-        return {k: v.decode() if k in self._text else v for k, v in record.items()}
 
 
 def field(split: Split, name: str, indices: Sequence[int] | np.ndarray | None = None) -> np.ndarray:

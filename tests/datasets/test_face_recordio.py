@@ -75,6 +75,7 @@ def test_images_labels_and_the_sets_beside_them(ws, folder, images):
     dataset = source.prepare(ws, "face_recordio", source_dir=folder)
     train, test = dataset.split("train"), dataset.split("test")
     assert [train.record(i)["image"] for i in range(6)] == images
+    assert [train.image(i) for i in range(6)] == images
     assert train.keys == [f"{i:09d}" for i in range(1, 7)]
     assert train.units == [f"{label:08d}" for label in LABELS]
     assert source.field(train, "identity").tolist() == LABELS
