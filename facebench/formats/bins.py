@@ -48,7 +48,7 @@ def read(path: Path | str, limit: int = LARGEST) -> tuple[list[bytes], np.ndarra
         )
     images, matching = value
     same = _truths(matching, path)
-    if not isinstance(images, list):
+    if not isinstance(images, (list, tuple)):
         raise FacebenchError(
             f"{path}: its first part is {_what(images)}, expected a list of images"
         )
