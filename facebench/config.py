@@ -179,6 +179,10 @@ def explain_parse_error(
         return UsageError(f"config has no key {path!r}: {nearest(name, keys)}")
     if unknown := re.search(r"Unknown command line flag '([^']+)'", text):
         return UsageError(f"no such flag: --{unknown.group(1)}; {nearest(unknown.group(1), names)}")
+    if "Traceback (most recent call last)" in text:  # of the experiment file's own code
+        places = re.findall(r'File "([^"]+)", line (\d+)', text)
+        file, line = places[-1] if places else ("the experiment file", "?")
+        return UsageError(f"{file}, line {line}: {text.strip().splitlines()[-1]}")
     return UsageError(text.strip())
 
 

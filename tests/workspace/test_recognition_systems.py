@@ -159,3 +159,12 @@ def test_an_unknown_argument_is_refused(repository):
     for name in [*SYSTEMS, "synthface_degraded"]:
         with pytest.raises((UsageError, ValueError)):
             load(repository, name, "r51")
+
+
+def test_an_argument_that_a_file_refuses_is_told_without_a_traceback(repository):
+    spec = f"{repository}/experiments/recognition/synthface_losses.py:arcfce"
+    with pytest.raises(
+        UsageError, match=r"synthface_losses.py, line \d+: .*expected one of soft"
+    ) as e:
+        config.load(spec)
+    assert "Traceback" not in str(e.value)
