@@ -203,9 +203,10 @@ class Experiment:
         )
 
     def _test_batches(self, size: int, subset: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """The test split; then, where it is compared with the subset, that; then all mirrored."""
-        test, evaluation = self.dataset.split("test"), self.protocol.evaluation
-        parts = [(test, subsets.used(self.protocol, test))]
+        """The test splits; then, where they are compared with the subset, that; all mirrored."""
+        evaluation = self.protocol.evaluation
+        tested = [self.dataset.split(name) for name in self.protocol.tested]
+        parts = [(split, subsets.used(self.protocol, split)) for split in tested]
         if targets.enrolled(self.protocol):
             parts.append((self.dataset.split("train"), subset))
         for mirrored in (False, True) if "flip" in evaluation else (False,):

@@ -91,7 +91,7 @@ class Choice:
         metric = self._protocol.primary["name"]
         # Later ones are of a run that was killed before it saved them: it comes to them again.
         self.scores = {s: v for s, v in self.scores.items() if s < step}
-        self.scores[step] = judge.score(self._protocol, stored, self._labels)[metric]
+        self.scores[step] = judge.score(self._protocol, stored, self._labels, [metric])[metric]
         if self.step == step:
             leaves = jax.tree.leaves(jax.device_get(variables))
             arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}

@@ -97,11 +97,25 @@ def _expression(size: int) -> dict[str, Any]:
     return _robust(_worlds(size, 3000, people, classes=8, expressive=0.875, extras=0.35))
 
 
+def _expression_hard(size: int) -> dict[str, Any]:
+    """The faces of `_expression`, and its test faces covered and turned away."""
+    worlds = _expression(size)
+    hard = dataclasses.replace(worlds["test"], occlusion=1.0, yaw=5 * math.pi / 12)
+    return {**worlds, "test_hard": hard}
+
+
 def _action_units(size: int) -> dict[str, Any]:
     people = {"train": (60, 64), "dev": (10, 40), "test": (20, 40)}
     worlds = _robust(_worlds(size, 4000, people, classes=8, expressive=0.5, extras=1.5))
     worlds["train_linked"] = dataclasses.replace(worlds["train"], identity_au=0.8)
     return worlds
+
+
+def _action_units_linked(size: int) -> dict[str, Any]:
+    """The faces of `_action_units`, where who a training face is tells what it does."""
+    worlds = _action_units(size)
+    del worlds["train_linked"]
+    return {**worlds, "train": dataclasses.replace(worlds["train"], identity_au=0.9)}
 
 
 def _parsing(size: int) -> dict[str, Any]:
@@ -131,6 +145,10 @@ TASKS = {
         _recognition_degraded, (), "The faces of recognition, from sharp to hardly to be seen."
     ),
     "expression": (_expression, (), "Eight expressions, evenly."),
+    "expression_hard": (_expression_hard, (), "The faces of expression; covered and turned away."),
+    "action_units_linked": (
+        _action_units_linked, (), "In training, people show action units of their own."
+    ),
     "action_units": (_action_units, (), "Many images of few people, many action units."),
     "parsing": (_parsing, records.DENSE, "Parse mask, occluder mask and depth."),
     "clips": (_clips, (), "Clips of 16 frames with events; one example per frame."),

@@ -297,13 +297,38 @@ def build(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     return _TASKS[protocol.task](protocol, split)
 
 
+def of_dataset(protocol: Protocol, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The test labels of all test splits of a protocol, one after the other.
+
+    With ``evaluation.also`` there are also `split` (n,) int8, the place of each sample's split in
+    `split_names`; units are then numbered over all splits.
+
+    Raises:
+        UsageError: see `build`.
+        FacebenchError: see `build`.
+    """
+    splits = [dataset.split(name) for name in protocol.tested]
+    made = [build(protocol, split) for split in splits]
+    if len(splits) == 1:
+        return made[0]
+    rows = [subsets.used(protocol, split) for split in splits]
+    arrays = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+    units = [split.units[i] for split, kept in zip(splits, rows, strict=True) for i in kept]
+    place = np.repeat(np.arange(len(splits), dtype=np.int8), [len(kept) for kept in rows])
+    return arrays | {
+        "unit": _places(units),
+        "split": place,
+        "split_names": np.array(protocol.tested),
+    }
+
+
 def write(ws: Workspace, protocol: Protocol, dataset: Dataset) -> str:
     """Writes the targets of a protocol where the judge looks for them; their digest.
 
     Raises:
         FacebenchError: they are not the ones that the protocol froze; nothing is written.
     """
-    arrays = build(protocol, dataset.split("test"))
+    arrays = of_dataset(protocol, dataset)
     found = digest.of_arrays(arrays)
     if protocol.targets and protocol.targets != found:
         raise FacebenchError(
@@ -361,7 +386,7 @@ def facts(protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
     made = {
         "splits": splits,
         "subsets": {name: subsets.digest(chosen) for name, chosen in keys.items()},
-        "targets": digest.of_arrays(build(protocol, dataset.split("test"))),
+        "targets": digest.of_arrays(of_dataset(protocol, dataset)),
         "crops": crops(protocol, dataset),
         "keys": keys,
         "counts": counts,

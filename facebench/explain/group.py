@@ -10,6 +10,7 @@ import numpy as np
 
 from facebench import files
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.metrics._splits import NOT_ROWS
 from facebench.protocol import Protocol
 
 MANY = 12  # distinct numbers beyond which a field of fractions is cut into quarters
@@ -135,8 +136,7 @@ def _part(
                 f"{where}: {len(rows)} values; expected one for each of {protocol.n} test samples"
             )
         arrays = [*protocol.predictions, *targets]
-        names = {"class_names", "au_names"}
-        return Part(name, n, {array: rows for array in arrays if array not in names})
+        return Part(name, n, {array: rows for array in arrays if array not in NOT_ROWS})
     sizes = {"pair": len(targets.get("same", ())), "probe": len(targets.get("probe_identity", ()))}
     everything: dict[str, np.ndarray | None] = dict.fromkeys((*_PAIRS, *_PROBES))
     everything |= dict.fromkeys(("gallery", "gallery_identity", "unit"))

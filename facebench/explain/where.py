@@ -72,17 +72,20 @@ def lists(shelf: Shelf, question: Question, of: Answer) -> dict[str, list[dict[s
     Landmarks are joined to the regions of the face. Groups stand under ``group`` where the labels
     have one. Scores are means over the seeds that have one.
     """
-    protocol, stem = shelf.protocol, question.metric["name"].partition("@")[0]
-    tables = []
+    protocol = shelf.protocol
+    plain, _, split = question.metric["name"].partition("/")
+    stem, tables = plain.partition("@")[0], []
     for trial in of.trials:
         predictions = shelf.predictions(trial)
         if predictions is not None:
             targets = shelf.labels.arrays
             if question.part is not None:
                 predictions, targets = question.part.cut(predictions, targets)
-            tables.append(
-                metrics.score(protocol.task, predictions, targets, convention=question.convention)
+            table = metrics.score(
+                protocol.task, predictions, targets, convention=question.convention
             )
+            named = [(name.partition("/"), value) for name, value in table.items()]
+            tables.append({name: value for (name, _, of), value in named if of == split})
     if not tables:
         return {}
     own = [name for name in tables[0] if name.startswith(f"{stem}_per_")]

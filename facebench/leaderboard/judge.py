@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,10 @@ def load_targets(workspace: Workspace, protocol: Protocol) -> dict[str, np.ndarr
 
 
 def score(
-    protocol: Protocol, stored: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]
+    protocol: Protocol,
+    stored: Mapping[str, np.ndarray],
+    targets: Mapping[str, np.ndarray],
+    names: Collection[str] | None = None,
 ) -> dict[str, float]:
     """Scores stored predictions by the metrics of a protocol.
 
@@ -60,9 +63,10 @@ def score(
         protocol: says the task, the convention, how predictions are stored and which metrics.
         stored: arrays as `facebench.protocol.quantise` made them.
         targets: the labels, as `load_targets` read them.
+        names: of the protocol's metrics, those that are wanted; None for all.
 
     Returns:
-        Each metric of the protocol, in its order, and no other.
+        Each of these metrics, in the protocol's order, and no other.
 
     Raises:
         FacebenchError: an array is missing, misnamed, of a wrong type or shape, or a metric
@@ -78,6 +82,8 @@ def score(
     scores = {}
     for metric in protocol.metrics:
         name = metric["name"]
+        if names is not None and name not in names:
+            continue
         value = values.get(name)
         if not isinstance(value, int | float):
             numbers = [k for k, v in values.items() if isinstance(v, int | float)]

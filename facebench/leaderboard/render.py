@@ -75,6 +75,8 @@ def board(of: Board) -> str:
     if len(of.ranked) > 1:
         parts += ["## Compared", _compared(of)]
     parts += _apart(of, up)
+    if of.ranked:
+        parts += _further(of)
     rest = [m for m in protocol.metrics if not m["primary"]]
     if rest and of.ranked:
         parts.append("## The other metrics")
@@ -86,6 +88,23 @@ def board(of: Board) -> str:
             parts.append(table(header, zip(entries, *columns), range(1, len(header))))
     parts += ["## What this is", _caption(of), "## Compute it again", _recipe(of)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _further(of: Board) -> list[str]:
+    """The primary metric on the test split and on each further one, at the largest regime value."""
+    protocol, name = of.protocol, of.protocol.primary["name"]
+    shown = [m for m in protocol.metrics if m["name"].partition("/")[0] == name]
+    if len(shown) == 1:
+        return []
+    value = protocol.regimes["values"][-1]
+    columns = [column(protocol, metric, value, of.ranked) for metric in shown]
+    titles = [(m["name"].partition("/")[2] or "test").replace("_", " ") for m in shown]
+    rows = zip((row.entry for row in of.ranked), *columns)
+    return [
+        "## Test splits",
+        f"**{metric_name(protocol.primary)}** at {regime(protocol, value)}, on each test split.",
+        table(["entry", *titles], rows, range(1, len(titles) + 1)),
+    ]
 
 
 def _ranking(of: Board, up: str) -> str:

@@ -35,7 +35,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
 _NAME = re.compile(
     r"(?P<stem>[a-z][a-z0-9_]*?)"
     r"(?:(?P<at>@(?:[a-z]+=)?)(?P<level>[0-9.]+(?:e-?[0-9]+)?))?"
-    r"(?::(?P<rule>[a-z]+))?(?:_per_(?P<axis>[a-z]+))?"
+    r"(?::(?P<rule>[a-z]+))?(?:_per_(?P<axis>[a-z]+))?(?P<split>/[a-z][a-z0-9_]*)?"
 )
 
 
@@ -75,7 +75,9 @@ def score(
         where: what messages call `predictions` and `targets`, such as their files.
 
     Returns:
-        Metric name to a finite number, or None where the metric has no value on this input;
+        Metric name to a finite number, or None where the metric has no value on this input; where
+        `targets` hold several test splits (``split``, ``split_names``) those after the first as
+        ``NAME/SPLIT``;
         lists only under ``*_per_*`` (of rows under ``confusion_per_class``). Landmark metrics are
         in per cent, errors of intensities in their unit, confusions are counts, all others
         fractions.
@@ -88,12 +90,17 @@ def score(
     module = _module(task)
     import numpy as np  # here, so that names and conventions can be listed without it
 
+    from facebench.metrics import _splits
     from facebench.metrics._arrays import Arrays
 
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-        found = module.score(
-            Arrays(predictions, where[0]), Arrays(targets, where[1]), convention, thresholds
-        )
+    predicted, true = Arrays(predictions, where[0]), Arrays(targets, where[1])
+    found: dict[str, Value] = {}
+    for suffix, rows in _splits.each(predicted, true):
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            part = module.score(
+                _splits.cut(predicted, rows), _splits.cut(true, rows), convention, thresholds
+            )
+        found |= {f"{name}{suffix}": value for name, value in part.items()}
     for name, value in found.items():
         for number in _numbers(value):
             if not math.isfinite(number):
@@ -135,9 +142,15 @@ def parts(
     module = _module(task)
     if not hasattr(module, "parts"):
         return {}
+    from facebench.metrics import _splits
     from facebench.metrics._arrays import Arrays
 
-    return module.parts(Arrays(predictions, where[0]), Arrays(targets, where[1]), convention)
+    predicted, true = Arrays(predictions, where[0]), Arrays(targets, where[1])
+    found: dict[str, Parts] = {}
+    for suffix, rows in _splits.each(predicted, true):
+        part = module.parts(_splits.cut(predicted, rows), _splits.cut(true, rows), convention)
+        found |= {f"{name}{suffix}": value for name, value in part.items()}
+    return found
 
 
 # -- end of parts ---------------------------------------------------------------------------------
@@ -148,7 +161,8 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
 
     Args:
         task: one of `tasks`.
-        name: as `score` returns it: ``nme``, ``fr@10``, ``tar@far=1e-3``, ``eer_per_group``.
+        name: as `score` returns it: ``nme``, ``fr@10``, ``tar@far=1e-3``, ``eer_per_group``,
+            ``uar/test_occluded``.
 
     Returns:
         ``unit`` (``%``, ``fraction``, ``intensity``, ``intensity^2``, ``ratio`` or ``count``),

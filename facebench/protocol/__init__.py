@@ -131,9 +131,14 @@ class Protocol:
 
     @property
     def n(self) -> int:
-        """How many samples of the test split are predicted and scored."""
-        test = self.splits["test"]
-        return test.get("used") or test["n"]
+        """How many test samples are predicted and scored, those of further splits included."""
+        tested = (self.splits[name] for name in self.tested)
+        return sum(facts.get("used") or facts["n"] for facts in tested)
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The test splits, in the order of their predictions: ``test``, then `evaluation.also`."""
+        return ("test", *self.evaluation.get("also", ()))
 
     def metric(self, name: str) -> dict[str, Any]:
         """The metric of a name.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facebench.errors import nearest
+
 if TYPE_CHECKING:
     from facebench.protocol import Protocol
 
@@ -17,9 +19,11 @@ EVALUATION = {
         **{"pairs": False, "gallery": False, "digest": False, "group": False},
         **{"flip": False, "pooling": False},
     },
-    "expression": {"classes": False},
-    "action_units": {"au": True, "threshold": True},
-    "action_unit_intensity": {"au": True},
+    "expression": {"classes": False, "also": False},
+    "action_units": {"au": True, "threshold": True, "also": False},
+    "action_unit_intensity": {"au": True, "also": False},
+    "landmarks": {"also": False},
+    "parsing": {"also": False},
 }
 
 
@@ -160,6 +164,14 @@ def _evaluation(of: Protocol) -> Iterator[str]:
         yield from _comparisons(of.evaluation)
     if gallery and n is not None and (max(gallery) >= n or len(gallery) >= n):
         yield f"evaluation.gallery: {max(gallery)} is beyond the {n} samples of test, or no probe"
+    for name in of.evaluation.get("also", ()):
+        if name in ("train", "dev", "test"):
+            yield f"evaluation.also: {name!r} is no further test split"
+        elif name not in of.splits:
+            yield f"evaluation.also: there is no split {name!r}: {nearest(name, of.splits)}"
+    further = {m["name"].partition("/")[2] for m in of.metrics} - {""}
+    for name in sorted(further - set(of.evaluation.get("also", ()))):
+        yield f"metrics: {name!r} behind the / is not in evaluation.also"
     known = EVALUATION.get(of.task, {})
     for field in of.evaluation:
         if field not in known:

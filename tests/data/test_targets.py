@@ -34,6 +34,7 @@ def draft(task, **changed):
         "crops": None,
         "dev": None,
         "cluster": None,
+        "tested": ("test",),
     }
     return SimpleNamespace(**(fields | changed))
 
@@ -253,6 +254,20 @@ def test_expressions_that_count(faces):
     wrong = draft("expression", evaluation={"classes": ["fear", "hapy"]})
     with pytest.raises(UsageError, match=r"no class 'hapy': did you mean 'happy'"):
         targets.build(wrong, test)
+
+
+def test_further_test_splits_follow_with_units_of_their_own_numbers(faces):
+    """Units of both splits are numbered together: the same person has one number."""
+    one = draft("expression", evaluation={"classes": ["fear", "happy"]}, tested=("test", "train"))
+    test, train = (faces["named"].split(name) for name in ("test", "train"))
+    made = targets.of_dataset(one, faces["named"])
+    rows = [(s, i) for s in (test, train) for i in range(len(s)) if i % 4 in (1, 3)]
+    assert made["split_names"].tolist() == ["test", "train"]
+    assert made["split"].tolist() == [int(s is train) for s, _ in rows]
+    assert made["label"].tolist() == [{3: 0, 1: 1}[i % 4] for _, i in rows]
+    names = sorted({s.units[i] for s, i in rows})
+    assert made["unit"].tolist() == [names.index(s.units[i]) for s, i in rows]
+    assert len(made["group"]) == len(rows)
 
 
 def test_subsets_and_counts_are_of_the_classes_that_count(faces):

@@ -71,6 +71,10 @@ def test_splits_are_of_different_people(module: ModuleType) -> None:
             "recognition_degraded": {"train": 2000, "dev": 100, "test": 400},
             "expression": {"train": 4000, "dev": 400, "test": 800,
                            "test_occluded": 800, "test_style": 800},
+            "expression_hard": {"train": 4000, "dev": 400, "test": 800, "test_occluded": 800,
+                                "test_style": 800, "test_hard": 800},
+            "action_units_linked": {"train": 3840, "dev": 400, "test": 800, "test_occluded": 800,
+                                    "test_style": 800},
             "action_units": {"train": 3840, "dev": 400, "test": 800, "test_occluded": 800,
                              "test_style": 800, "train_linked": 3840},
             "parsing": {"train": 1000, "dev": 100, "test": 200},
@@ -131,6 +135,29 @@ def test_linked_training_faces_have_habits(module: ModuleType) -> None:
         of_people = [[s.tobytes() for s in sets[k : k + 64]] for k in range(0, 320, 64)]
         common = [max(map(p.count, p)) / 64 for p in of_people]  # the commonest set of each
         assert least < np.mean(common) < most
+
+
+def test_hard_faces_are_the_test_faces_covered_and_turned_away(module: ModuleType) -> None:
+    configs = {c.name: c.worlds for c in module.Builder.BUILDER_CONFIGS}
+    plain, hard = configs["expression-64"], configs["expression_hard-64"]
+    assert {name: hard[name] for name in plain} == plain
+    for i in range(40):
+        one, other = (synth.parameters(w, i) for w in (plain["test"], hard["test_hard"]))
+        assert {o.kind for o in other.occluders} & {"sunglasses", "mask", "hand"}
+        assert np.allclose(other.pose, one.pose * [5 / 3, 1, 1], atol=1e-5)
+        for field in ("identity_vector", "au", "light", "background", "camera"):
+            assert np.array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_linked_people_are_those_of_action_units(module: ModuleType) -> None:
+    configs = {c.name: c.worlds for c in module.Builder.BUILDER_CONFIGS}
+    plain, linked = configs["action_units-64"], configs["action_units_linked-64"]
+    assert all(linked[name] == plain[name] for name in linked if name != "train")
+    assert dataclasses.replace(linked["train"], identity_au=0.0) == plain["train"]
+    sets = [synth.parameters(linked["train"], i).au > 0 for i in range(320)]
+    of_people = [[s.tobytes() for s in sets[k : k + 64]] for k in range(0, 320, 64)]
+    common = [max(map(p.count, p)) / 64 for p in of_people]  # the commonest set of each
+    assert 0.75 < np.mean(common) < 1
 
 
 TINY = """
