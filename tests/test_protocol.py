@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from facebench import digest, files, metrics, protocol, schema
 from facebench.errors import FacebenchError, UsageError
-from facebench.protocol import rules
+from facebench.protocol import edit, rules
 from facebench.workspace import Workspace
 
 ID = "landmarks/synth/fractions@1"
@@ -199,6 +199,7 @@ STRATA = {"field": "expression", "rule": "class"}
 CARVED = {"from": "train", "rule": "unit-hash", "fraction": 0.1, "digest": SHA}
 SHOTS = {"kind": "shots", "values": [1], "by": "sample", "budget": "iso-step"}
 WITHOUT_DEV = {name: {"n": 5, "keys": SHA, "content": SHA} for name in ("train", "test")}
+FAR = {"far": FACT | {"n": 7}}
 
 
 def more(**fields) -> dict:
@@ -330,6 +331,17 @@ def test_optional_fields_that_do_not_fit_together_are_refused(space, value, mess
             "splits.test.used: 6 of 5 samples",
         ),
         (task_of("expression", evaluation={"pairs": "all"}), "evaluation.pairs means nothing"),
+        (task_of("expression", evaluation={"also": ["test_far"]}), "no split 'test_far'"),
+        (task_of("expression", evaluation={"also": ["train"]}), "'train' is no further test split"),
+        (task_of("expression", evaluation={"also": ["far"]}, splits=WITHOUT_DEV | FAR), None),
+        (
+            task_of(
+                "expression",
+                evaluation={"also": ["far"], "classes": ["a", "b"]},
+                splits=WITHOUT_DEV | {"test": {**FACT, "used": 3}} | FAR,
+            ),
+            "splits.far.used is missing",
+        ),
     ],
 )
 def test_evaluation_fits_the_task(of, message):
@@ -342,6 +354,17 @@ def test_samples_that_are_left_out_are_not_predicted():
     of = task_of("expression", evaluation={"classes": ["a", "b"]}, splits=splits)
     assert of.n == 3
     assert dataclasses.replace(of, splits=WITHOUT_DEV | {"test": FACT | {"used": None}}).n == 5
+
+
+def test_samples_of_further_test_splits_are_predicted_too():
+    splits = WITHOUT_DEV | FAR
+    of = task_of("expression", evaluation={"also": ["far"]}, splits=splits)
+    assert (of.tested, of.n) == (("test", "far"), 5 + 7)
+
+
+def test_a_draft_asks_the_data_for_the_facts_of_further_test_splits():
+    made = edit.draft_of(filled(), ID.replace("@1", "@2"), ['evaluation.also=["far"]'])
+    assert made["splits"]["far"] == {"n": None, "keys": None, "content": None}
 
 
 def test_a_file_of_absurd_size_is_not_read(space, monkeypatch):

@@ -48,10 +48,13 @@ def draft_of(value: Mapping[str, Any], protocol_id: str, changes: Sequence[str])
     evaluation.pop("digest", None)
     if listed:
         evaluation["digest"] = None
-    if isinstance(splits.get("test"), dict):
-        splits["test"].pop("used", None)
-        if listed or "classes" in evaluation:
-            splits["test"]["used"] = None
+    also = evaluation.get("also", ())
+    for name in ("test", *(also if isinstance(also, list) else ())):
+        facts = splits.setdefault(name, {"n": None, "keys": None, "content": None})
+        if isinstance(facts, dict):
+            facts.pop("used", None)
+            if "classes" in evaluation or (listed and name == "test"):
+                facts["used"] = None
     return made
 
 

@@ -193,8 +193,9 @@ def _evaluation(of: Protocol) -> Iterator[str]:
             yield f"splits.{split}.used: {facts['used']} of {facts['n']} samples"
     why = {"classes": "evaluation.classes", "digest": "a list of pairs"}
     for field, what in why.items():
-        if field in of.evaluation and "used" not in of.splits["test"]:
-            yield f"splits.test.used is missing: {what} may leave samples out; set it null"
+        for name in of.tested if field == "classes" else ("test",):
+            if field in of.evaluation and "used" not in of.splits.get(name, {"used": None}):
+                yield f"splits.{name}.used is missing: {what} may leave samples out; set it null"
 
 
 def _comparisons(evaluation: Mapping[str, Any]) -> Iterator[str]:
