@@ -100,23 +100,21 @@ def test_the_experiment_of_every_record_is_that_record(repository, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_every_cell_of_the_committed_boards_is_explained(repository, capsys):
+def test_the_cells_of_the_committed_boards_are_explained(repository, capsys):
+    """Of every board each entry's first cell, and of its first entry all of them."""
     ws = Workspace(root=repository, data=repository / "data")
     for name in protocol.names(ws):
         of = protocol.load(ws, name)
-        for folder in sorted((ws.records / name).glob("*")):
-            for value in of.regimes["values"]:
-                for metric in of.metrics:
-                    words = ["explain", name, folder.name, metric["name"], str(value), "--json"]
-                    assert cli.main([*words, f"--workspace={repository}"]) == 0
-                    found = json.loads(capsys.readouterr().out)
-                    claimed = [
-                        t["metrics"][metric["name"]]
-                        for path in sorted(folder.glob("*.json"))
-                        for t in json.loads(path.read_text())["trials"]
-                        if t["regime"]["value"] == value
-                    ]
-                    assert found["score"]["seeds"] == pytest.approx(claimed, abs=1e-9)
+        cells = [(value, m["name"]) for value in of.regimes["values"] for m in of.metrics]
+        for i, folder in enumerate(sorted((ws.records / name).glob("*"))):
+            paths = sorted(folder.glob("*.json"))
+            trials = [t for path in paths for t in json.loads(path.read_text())["trials"]]
+            for value, metric in cells if i == 0 else cells[:1]:
+                words = ["explain", name, folder.name, metric, str(value), "--json"]
+                assert cli.main([*words, f"--workspace={repository}"]) == 0
+                found = json.loads(capsys.readouterr().out)
+                claimed = [t["metrics"][metric] for t in trials if t["regime"]["value"] == value]
+                assert found["score"]["seeds"] == pytest.approx(claimed, abs=1e-9)
 
 
 def test_the_same_bytes_in_two_processes(checkout):
