@@ -150,7 +150,7 @@ def prepare(ws: Workspace, name: str, source_dir: Path | None) -> int:
     from facebench.data import source, targets
 
     name, configs = _configs(ws, name)
-    if len(configs) > _MANY and source.generated(ws, name):
+    if len(configs) > _MANY:
         raise UsageError(
             f"dataset {name} has {len(configs)} configurations, of which each takes time and room; "
             f"name one: facebench data prepare {name}/CONFIG with CONFIG of {', '.join(configs)}"

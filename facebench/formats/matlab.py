@@ -1,9 +1,9 @@
-"""The protocols of AgeDB: cells, structs, texts and numbers of MATLAB level 5 files.
+"""The protocols of AgeDB and the points of DISFA: what they need of MATLAB level 5 files.
 
 A file is 128 bytes of header, then elements: type, size, content, zeros up to a multiple of 8. An
 array is an element of elements: flags, dimensions, name, then what it holds. (MathWorks, "MAT-File
 Format", 2019.) SciPy's reader is faster, but a damaged file brings it down with the whole process;
-this one knows no more than a protocol needs, and takes no size from the file that its bytes do
+this one knows no more than these files need, and takes no size from the file that its bytes do
 not bear out.
 """
 
@@ -195,3 +195,30 @@ def splits(path: Path, folds: int) -> Iterator[tuple[list[str], list[float]]]:
         raise FacebenchError(
             f"{path}: {where}{error}; expected a protocol of AgeDB, as released"
         ) from error
+
+
+def points(path: Path, name: str, count: int) -> np.ndarray:
+    """Reads a variable of points, such as `pts` of DISFA.
+
+    Args:
+        path: the ``.mat`` file.
+        name: of the variable.
+        count: how many points it has.
+
+    Returns:
+        float64 [count, 2], (x, y) as they stand in the file.
+
+    Raises:
+        FacebenchError: not such a file, another number of points, a number that is not finite.
+    """
+    try:
+        values = _variable(files.read_bytes(path, LARGEST), name)
+        if not isinstance(values, list) or len(values) != 2 * count:
+            found = len(values) if isinstance(values, list) else "no"
+            raise _BadError(f"the variable {name!r} has {found} numbers")
+        made = np.array(values, np.float64)
+        if made.shape != (2 * count,) or not np.isfinite(made).all():
+            raise _BadError(f"the variable {name!r} holds what is no finite number")
+    except (_BadError, TypeError, ValueError) as error:
+        raise FacebenchError(f"{path}: {error}; expected {count} points (x, y)") from error
+    return made.reshape(2, count).T  # column by column: all x, then all y

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 
 from facebench.errors import FacebenchError
-from facebench.formats import bins, ijb, pairs, recordio
+from facebench.formats import action_units, bins, ijb, matlab, pairs, recordio
 
 JPEG = b"\xff\xd8\xff\xe0"
 ROUNDS = 150
@@ -71,6 +71,11 @@ def mat_file(packed):
     return make
 
 
+def points_file(folder):
+    scipy.io.savemat(folder / "a.mat", {"pts": np.arange(132.0).reshape(66, 2)})
+    return folder / "a.mat"
+
+
 def text_file(text):
     def make(folder):
         path = folder / "a.txt"
@@ -91,6 +96,10 @@ def meta_files(folder):
 
 
 LFW = "2\t2\n" + "A\t1\t2\nB\t1\t2\nA\t1\tB\t1\nB\t1\tA\t2\n" * 2
+CODES = "0," + ",".join(map(str, range(1, 30))) + "\n"
+CODES += "".join(
+    f"{i}," + ",".join("019"[(i + k) % 3] for k in range(29)) + "\n" for i in (3, 4, 9)
+)
 CALFW = "".join(f"A_{i}.jpg {int(i < 20)}\n" for i in range(40))
 READERS = {
     "rec": (rec_file, lambda path: list(recordio.read(path))),
@@ -108,6 +117,19 @@ READERS = {
         pairs.ytf,
     ),
     "ijb": (meta_files, lambda path: ijb.read(path.parent, "ijbb")),
+    "occurrence": (
+        text_file(CODES),
+        lambda path: action_units.occurrence(path, "F001/T1", range(1, 30)),
+    ),
+    "grades": (
+        text_file("".join(f"{i},{i % 6}\n" for i in range(1, 40))),
+        lambda path: action_units.grades({1: path}, "SN001", unknown=False),
+    ),
+    "boxes": (
+        text_file("session,frame,x0\n" + "".join(f"SN001,{i},{i}.5\n" for i in range(1, 20))),
+        lambda path: action_units.table(path, ("x0",)),
+    ),
+    "points": (points_file, lambda path: matlab.points(path, "pts", 66)),
     "search": (text_file("TEMPLATE_ID,SUBJECT_ID,FILENAME\n1,2,a.png\n3,4,b\n"), ijb.search),
 }
 
