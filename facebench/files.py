@@ -260,6 +260,23 @@ def unpack(data: bytes, where: Path | str, max_bytes: int = MAX_UNPACKED) -> dic
     return arrays
 
 
+def read_npy(path: Path, max_bytes: int = SPARE) -> np.ndarray:
+    """Reads one plain array, as `read_npz` reads many.
+
+    Raises:
+        FacebenchError: missing, truncated, no ``.npy``, a pickle, or larger than `max_bytes`.
+    """
+    data = read_bytes(path, max_bytes)
+    try:
+        return _plain_array(path.name, data)
+    except (ValueError, EOFError) as error:
+        raise FacebenchError(
+            f"{path}: not a readable .npy of plain values: {_line(error)}"
+        ) from error
+    except Exception as error:  # what else a broken header may raise
+        raise FacebenchError(f"{path}: damaged .npy: {_line(error)}") from error
+
+
 def _array_name(member: zipfile.ZipInfo) -> str:
     """The name of an array by its member, which is no path and packed as `npz_bytes` packs."""
     name = member.filename.removesuffix(".npy")
