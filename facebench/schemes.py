@@ -250,6 +250,43 @@ EXPRESSIONS: tuple[str, ...] = (
     "contempt",
 )
 
+#: The order in which a dataset numbers its expressions, by the folder name of its builder. Join by
+#: name, never by number: no two of these agree. Place 0 is the dataset's lowest id, which is 1 in
+#: RAF-DB's list (`EXPRESSION_FIRST_ID`) and 0 elsewhere. FER+ is in the order of its vote columns,
+#: without its last two, "unknown" and "NF"; SFEW has no ids but folders, here in sorted order.
+#: AffectNet's ids 8 to 10 (none, uncertain, no face) are no expressions.
+EXPRESSION_ORDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "affectnet": EXPRESSIONS,
+        "ck_plus": (
+            "neutral",
+            "anger",
+            "contempt",
+            "disgust",
+            "fear",
+            "happy",
+            "sad",
+            "surprise",
+        ),
+        "fer2013": ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
+        "ferplus": (
+            "neutral",
+            "happy",
+            "surprise",
+            "sad",
+            "anger",
+            "disgust",
+            "fear",
+            "contempt",
+        ),
+        "raf_db": ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"),
+        "sfew": ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
+    }
+)
+
+#: The id of place 0 of `EXPRESSION_ORDERS` in the dataset's own files, where it is not 0.
+EXPRESSION_FIRST_ID: Mapping[str, int] = MappingProxyType({"raf_db": 1})
+
 #: Classes of a parse mask (LaPa, HELEN, iBugMask); left is the image's left on a frontal face.
 PARSE: tuple[str, ...] = (
     "background",

@@ -29,6 +29,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
         "landmarks": "facebench.metrics.landmarks",
         "parsing": "facebench.metrics.parsing",
         "recognition": "facebench.metrics.recognition",
+        "valence_arousal": "facebench.metrics.valence_arousal",
     }
 )
 
@@ -77,8 +78,8 @@ def score(
     Returns:
         Metric name to a finite number, or None where the metric has no value on this input;
         lists only under ``*_per_*`` (of rows under ``confusion_per_class``). Landmark metrics are
-        in per cent, errors of intensities in their unit, confusions are counts, all others
-        fractions.
+        in per cent, errors of intensities, valence and arousal in their unit, divergences in nats,
+        confusions are counts, all others fractions.
 
     Raises:
         FacebenchError: an array is missing, of the wrong shape or type, empty, not finite, or
@@ -151,7 +152,8 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
         name: as `score` returns it: ``nme``, ``fr@10``, ``tar@far=1e-3``, ``eer_per_group``.
 
     Returns:
-        ``unit`` (``%``, ``fraction``, ``intensity``, ``intensity^2``, ``ratio`` or ``count``),
+        ``unit`` (``%``, ``fraction``, ``nats``, ``intensity``, ``intensity^2``, ``ratio``,
+        ``count``, or ``scale``: of the labels, such as valence from -1 to 1),
         ``higher_is_better`` (None for a spread, a check or a table),
         ``range`` [low, high or None] and ``meaning``, one line.
 
