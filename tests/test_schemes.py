@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from facebench.schemes import AU_NAMES, EXPRESSIONS, SCHEMES
+from facebench.schemes import (
+    AU_NAMES,
+    EXPRESSION_FIRST_ID,
+    EXPRESSION_ORDERS,
+    EXPRESSIONS,
+    SCHEMES,
+)
 
 IDS = sorted(SCHEMES)
 
@@ -87,6 +95,38 @@ def test_names_are_distinct():
     assert EXPRESSIONS[0] == "neutral"
     assert EXPRESSIONS[-1] == "contempt"
     assert AU_NAMES[12] == "lip corner puller"
+
+
+OFFICIAL = {
+    "affectnet": "0 Neutral 1 Happy 2 Sad 3 Surprise 4 Fear 5 Disgust 6 Anger 7 Contempt",
+    "ck_plus": "0 neutral 1 anger 2 contempt 3 disgust 4 fear 5 happy 6 sadness 7 surprise",
+    "fer2013": "0 Angry 1 Disgust 2 Fear 3 Happy 4 Sad 5 Surprise 6 Neutral",
+    "ferplus": "0 neutral 1 happiness 2 surprise 3 sadness 4 anger 5 disgust 6 fear 7 contempt",
+    "raf_db": "1 Surprise 2 Fear 3 Disgust 4 Happiness 5 Sadness 6 Anger 7 Neutral",
+    "sfew": "0 Angry 1 Disgust 2 Fear 3 Happy 4 Neutral 5 Sad 6 Surprise",
+}
+SPELLINGS = {"angry": "anger", "happiness": "happy", "sadness": "sad"}
+
+
+def test_orders_of_expressions_are_the_official_ids():
+    assert OFFICIAL.keys() == EXPRESSION_ORDERS.keys()
+    for dataset, listed in OFFICIAL.items():
+        words = listed.lower().split()
+        first, order = EXPRESSION_FIRST_ID.get(dataset, 0), EXPRESSION_ORDERS[dataset]
+        ids = {SPELLINGS.get(name, name): int(number) for number, name in zip(*[iter(words)] * 2)}
+        assert {name: first + place for place, name in enumerate(order)} == ids
+        assert set(order) <= set(EXPRESSIONS)
+
+
+def test_no_two_datasets_number_their_expressions_alike():
+    for a, b in itertools.combinations(EXPRESSION_ORDERS, 2):
+        common = [n for n in EXPRESSION_ORDERS[a] if n in EXPRESSION_ORDERS[b]]
+        assert len(common) >= 7
+        wrong = [
+            n for n in common
+            if EXPRESSION_ORDERS[a].index(n) != EXPRESSION_ORDERS[b].index(n)
+        ]  # fmt: skip
+        assert wrong, (a, b)
 
 
 def test_the_table_cannot_be_changed():

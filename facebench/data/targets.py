@@ -235,13 +235,27 @@ def _action_units(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
 
 def _action_unit_intensity(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     values = _intensities(protocol, split)
-    if (unknown := ~(values >= 0)).any():
-        i = int(np.argmax(unknown.any(axis=1)))
+    intensity = np.where(values >= 0, values, values.dtype.type(-1))
+    return {"intensity": intensity, **_people(split, np.arange(len(split)))}
+
+
+def _valence_arousal(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
+    values = field(split, "valence_arousal")
+    where = f"protocol {protocol.id}: field 'valence_arousal' of {split.label}"
+    if values.shape[1:] != (2,) or values.dtype.kind != "f":
         raise FacebenchError(
-            f"protocol {protocol.id}: field 'au' of {split.label}, key {split.keys[i]!r}: an "
-            "unknown intensity cannot be scored; leave the sample or the action unit out"
+            f"{where} holds {values.dtype} of shape {values.shape}, expected (valence, arousal) "
+            "per sample"
         )
-    return {"intensity": values, **_people(split, np.arange(len(split)))}
+    unknown = np.isnan(values) | (values == -2)
+    if (wrong := ~unknown & ~(np.abs(values) <= 1)).any():
+        i = int(np.argmax(wrong.any(axis=1)))
+        raise FacebenchError(
+            f"{where}, key {split.keys[i]!r}: {values[i][wrong[i]][0]}, expected a number from -1 "
+            "to 1, or -2 where it is unknown"
+        )
+    known = np.where(unknown, values.dtype.type(-2), values)
+    return {"valence_arousal": known, **_people(split, np.arange(len(split)))}
 
 
 def _parsing(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
@@ -267,6 +281,7 @@ _TASKS = {
     "landmarks": _landmarks,
     "parsing": _parsing,
     "recognition": _recognition,
+    "valence_arousal": _valence_arousal,
 }
 
 
@@ -281,8 +296,9 @@ def build(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     place among those that count (`subsets.classes`); samples of others are left out
     (`subsets.used`). Action units: `label`
     (n, A) int8 of the units of ``evaluation.au``: 1 from ``evaluation.threshold`` on, -1 where the
-    intensity is NaN or negative. Their intensities: `intensity` (n, A) in [0, 1]. Parsing: `parse`
-    (n, H, W). These four have `unit` (n,), and `group` (n,) where the dataset has that field.
+    intensity is NaN or negative. Their intensities: `intensity` (n, A) in [0, 1], -1 where unknown.
+    Valence and arousal: `valence_arousal` (n, 2) in [-1, 1], -2 where unknown. Parsing: `parse`
+    (n, H, W). These five have `unit` (n,), and `group` (n,) where the dataset has that field.
     Units and identities are places in the sorted list of the units.
 
     Raises:

@@ -138,6 +138,8 @@ def misfits(protocol: Protocol) -> list[str]:
                 lines.append(
                     f"metric {metric['name']}: {field} is {metric[field]}, expected {known[field]}"
                 )
+        if metric["primary"] and known["higher_is_better"] is None:
+            lines.append(f"metric {metric['name']}: nothing is ranked by it; it cannot be primary")
     return lines
 
 

@@ -29,6 +29,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
         "landmarks": "facebench.metrics.landmarks",
         "parsing": "facebench.metrics.parsing",
         "recognition": "facebench.metrics.recognition",
+        "valence_arousal": "facebench.metrics.valence_arousal",
     }
 )
 
@@ -79,8 +80,8 @@ def score(
         `targets` hold several test splits (``split``, ``split_names``) those after the first as
         ``NAME/SPLIT``;
         lists only under ``*_per_*`` (of rows under ``confusion_per_class``). Landmark metrics are
-        in per cent, errors of intensities in their unit, confusions are counts, all others
-        fractions.
+        in per cent, errors of intensities, valence and arousal in their unit, divergences in nats,
+        confusions are counts, all others fractions.
 
     Raises:
         FacebenchError: an array is missing, of the wrong shape or type, empty, not finite, or
@@ -165,7 +166,8 @@ def metric_info(task: str, name: str) -> dict[str, Any]:
             ``uar/test_occluded``.
 
     Returns:
-        ``unit`` (``%``, ``fraction``, ``intensity``, ``intensity^2``, ``ratio`` or ``count``),
+        ``unit`` (``%``, ``fraction``, ``nats``, ``intensity``, ``intensity^2``, ``ratio``,
+        ``count``, or ``scale``: of the labels, such as valence from -1 to 1),
         ``higher_is_better`` (None for a spread, a check or a table),
         ``range`` [low, high or None] and ``meaning``, one line.
 

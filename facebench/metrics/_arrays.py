@@ -128,6 +128,43 @@ class Arrays:
             )
         return array
 
+    def partly(
+        self,
+        name: str,
+        shape: Sequence[int | str],
+        unknown: Sequence[float],
+        limits: tuple[float, float],
+        like: str = "",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of which some are unknown: numbers as float64, 0 where unknown, and what is known.
+
+        Args:
+            name: the array.
+            shape: see `take`.
+            unknown: numbers that stand for an unknown label, as NaN always does.
+            limits: lowest and highest known number.
+            like: see `take`.
+
+        Raises:
+            FacebenchError: as `take`; not real numbers, a known one outside the limits, with its
+                first row, or none that is known.
+        """
+        array = self.take(name, shape, like)
+        if array.dtype.kind not in "iuf":
+            raise self.fault(name, f"holds {array.dtype}", "real numbers")
+        array = array.astype(np.float64)
+        known = ~(np.isnan(array) | np.isin(array, unknown))
+        codes = ", ".join(f"{code:g}" for code in unknown)
+        expected = f"numbers from {limits[0]:g} to {limits[1]:g}; {codes} or NaN where unknown"
+        odd = known & ~((array >= limits[0]) & (array <= limits[1]))
+        if odd.any():
+            row = int(np.argmax(odd.reshape(len(odd), -1).any(axis=1)))
+            found = array[row][odd[row]].flat[0]
+            raise self.fault(name, f"holds {found:g}, first in row {row}", expected)
+        if not known.any():
+            raise self.fault(name, "holds no known label", expected)
+        return np.where(known, array, 0.0), known
+
     def integers(self, name: str, shape: Sequence[int | str], like: str = "") -> np.ndarray:
         """Whole numbers as int64.
 
@@ -202,23 +239,60 @@ def column_names(predictions: Arrays, targets: Arrays, name: str, columns: int) 
         FacebenchError: another number of names, a name that stands twice, or predictions whose
             columns are named in another order than those of the targets.
     """
-    found = {}
-    for source in (predictions, targets):
-        if name in source:
-            names = source.take(name, (columns,), "one per column").astype(str).tolist()
-            for k, one in enumerate(names):
-                if one in names[:k]:
-                    raise source.fault(name, f"holds {one!r} twice", "each name once")
-            found[source.where] = names
+    found = _named(predictions, targets, name, columns)
     if len(found) == 2:
-        ours, theirs = found.values()
-        for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        for k, (a, b) in enumerate(zip(*found, strict=True)):
             if a != b:
                 raise predictions.fault(
                     name,
                     f"calls column {k} {a!r}",
                     f"{b!r}, as {targets.where}; put the columns in that order",
                 )
+
+
+def column_order(
+    predictions: Arrays, targets: Arrays, name: str, columns: int
+) -> np.ndarray | None:
+    """Which column of the predictions answers each column of the targets, by their names.
+
+    Args:
+        predictions: may hold the names of its columns.
+        targets: likewise.
+        name: the array of names.
+        columns: how many there are.
+
+    Returns:
+        (columns,) column numbers of the predictions, in the order of the targets; None where the
+        columns are in that order already, or not both are named.
+
+    Raises:
+        FacebenchError: another number of names, a name that stands twice, or one that the targets
+            do not have, with the nearest that they have.
+    """
+    found = _named(predictions, targets, name, columns)
+    if len(found) < 2 or found[0] == found[1]:
+        return None
+    ours, theirs = found
+    for one in ours:
+        if one not in theirs:
+            hint = nearest(one, theirs)
+            raise predictions.fault(
+                name, f"holds {one!r}", f"the names that {targets.where} has: {hint}"
+            )
+    return np.array([ours.index(one) for one in theirs])
+
+
+def _named(predictions: Arrays, targets: Arrays, name: str, columns: int) -> list[list[str]]:
+    """The names of columns that there are, first those of the predictions, each list checked."""
+    found = []
+    for source in (predictions, targets):
+        if name in source:
+            names = source.take(name, (columns,), "one per column").astype(str).tolist()
+            for k, one in enumerate(names):
+                if one in names[:k]:
+                    raise source.fault(name, f"holds {one!r} twice", "each name once")
+            found.append(names)
+    return found
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from facebench.errors import FacebenchError, UsageError, nearest
 
-NEAR = 0.02  # landmarks agree within this part of the face's size; intensities within 0.1
-STEP = 0.1
+NEAR = 0.02  # landmarks agree within this part of the face's size
+STEP = 0.1  # intensities, valence and arousal agree within this
 
 
 def _labels(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
@@ -29,6 +29,10 @@ def _units(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
 
 def _intensities(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
     return float((np.abs(a["intensity"] - b["intensity"]) <= STEP).mean())
+
+
+def _affect(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
+    return float((np.abs(a["valence_arousal"] - b["valence_arousal"]) <= STEP).mean())
 
 
 def _classes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
@@ -60,6 +64,7 @@ RULES: Mapping[str, tuple[Callable[..., float], str]] = MappingProxyType(
         "landmarks": (_points, f"points within {NEAR:.0%} of the face's size of each other"),
         "parsing": (_classes, "pixels of the same class"),
         "recognition": (_matches, "probes with the same nearest gallery image"),
+        "valence_arousal": (_affect, f"valences and arousals within {STEP:g} of each other"),
     }
 )
 

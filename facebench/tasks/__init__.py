@@ -50,6 +50,7 @@ BUILT_IN = {
     "landmarks": "facebench.tasks.landmarks:Landmarks",
     "parsing": "facebench.tasks.parsing:Parsing",
     "recognition": "facebench.tasks.recognition:Recognition",
+    "valence_arousal": "facebench.tasks.valence_arousal:ValenceArousal",
 }
 
 

@@ -329,8 +329,36 @@ def test_intensities(faces):
     made = targets.build(draft("action_unit_intensity", evaluation={"au": [4, 1]}), test)
     assert made["intensity"].dtype == np.float32
     assert np.array_equal(made["intensity"], source.field(test, "au")[:, [1, 0]])
-    with pytest.raises(FacebenchError, match=r"key 'e01': an unknown intensity"):
-        targets.build(draft("action_unit_intensity", evaluation={"au": [12]}), test)
+    partly = targets.build(draft("action_unit_intensity", evaluation={"au": [12, 1]}), test)
+    known = source.field(test, "au")[:, [2, 0]]
+    assert known[1, 0] < 0
+    assert partly["intensity"][1].tolist() == [-1, known[1, 1]]
+    assert np.array_equal(np.delete(partly["intensity"], 1, 0), np.delete(known, 1, 0))
+    scored = metrics.score("action_unit_intensity", {"intensity": np.abs(known)}, partly)
+    assert scored["mae"] == 0
+
+
+def test_valence_and_arousal(monkeypatch, faces):
+    test = faces["named"].split("test")
+    values = np.random.default_rng(0).uniform(-1, 1, (12, 2)).astype(np.float32)
+    values[3], values[4, 1] = np.nan, -2
+
+    def made(array):
+        monkeypatch.setattr(targets, "field", lambda split, name: array)
+        return targets.build(draft("valence_arousal"), test)
+
+    found = made(values)
+    assert found["valence_arousal"].dtype == np.float32
+    assert found["valence_arousal"][3].tolist() == [-2, -2]
+    rest = [i for i in range(12) if i != 3]
+    assert np.array_equal(found["valence_arousal"][rest], values[rest])
+    assert found["unit"].tolist() == [(7 * i) % 10 for i in range(12)]
+    scored = metrics.score("valence_arousal", {"valence_arousal": np.zeros((12, 2))}, found)
+    assert scored["rmse_valence"] == pytest.approx(np.sqrt(np.square(values[rest, 0]).mean()))
+    with pytest.raises(FacebenchError, match=r"key 'e05': 1.5, expected a number from -1 to 1"):
+        made(np.where(np.arange(12)[:, None] == 5, np.float32(1.5), values))
+    with pytest.raises(FacebenchError, match=r"expected \(valence, arousal\) per sample"):
+        made(values[:, :1])
 
 
 @pytest.mark.parametrize("config", ["named", "nameless"])

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from facebench import files, protocol
+from facebench import files, protocol, workspace
 from facebench.errors import FacebenchError
 from facebench.leaderboard import judge
 
@@ -120,6 +120,17 @@ def test_misfits_of_a_protocol_and_the_judge(landmarks, recognition):
     assert "nme: higher_is_better is True, expected False" in direction
     assert "fr@10: range is [0, 1], expected [0, 100]" in span
     assert "acu@10" in name
+
+
+def test_a_floor_or_a_legacy_figure_ranks_nothing(repository):
+    asks = protocol.load(workspace.find(repository), "action_units/synthface/subjects@1")
+    assert judge.misfits(asks) == []
+    floor = asks.metrics[0] | {"name": "f1_all_positive", "primary": False}
+    assert judge.misfits(dataclasses.replace(asks, metrics=[*asks.metrics, floor])) == []
+    for name in ("f1_all_positive", "legacy_f1_best_on_test"):
+        first = floor | {"name": name, "primary": True}
+        (line,) = judge.misfits(dataclasses.replace(asks, metrics=[first]))
+        assert line == f"metric {name}: nothing is ranked by it; it cannot be primary"
 
 
 def test_worst_is_the_bad_end_of_each_range(landmarks, recognition):

@@ -45,12 +45,23 @@ def samples():
             wanted["probe_identity"] = [0, 1, 1]
         yield "recognition", predictions, wanted, convention
     label = rng.integers(0, 4, 30)
-    arrays = {"probability": rng.dirichlet(np.ones(4), 30)}, {"label": label, "group": label % 2}
-    yield "expression", *arrays, "pooled"
+    shares = rng.dirichlet(np.ones(4), (2, 30))
+    targets = {"label": label, "group": label % 2, "distribution": shares[0]}
+    yield "expression", {"probability": shares[1]}, targets, "pooled"
+    affect = rng.uniform(-1, 1, (2, 30, 2))
+    targets = {"valence_arousal": affect[0], "group": label % 2}
+    yield "valence_arousal", {"valence_arousal": affect[1]}, targets, "pooled"
     there, fold = rng.integers(0, 2, (30, 3)), np.arange(30) % 3
     for convention in metrics.conventions("action_units"):
-        arrays = {"probability": rng.random((30, 3))}, {"label": there, "fold": fold}
-        yield "action_units", *arrays, convention
+        predictions = {"probability": rng.random((30, 3)), "threshold": rng.random(3)}
+        yield "action_units", predictions, {"label": there, "fold": fold}, convention
+        yield (
+            "action_units",
+            predictions,
+            {"label": there},
+            convention.replace("fold-mean", "pooled"),
+        )
+    for convention in metrics.conventions("action_unit_intensity"):
         arrays = (
             {"intensity": rng.random((30, 3))},
             {"intensity": rng.random((30, 3)), "fold": fold},
@@ -70,7 +81,8 @@ def test_every_metric_that_is_returned_is_explained_and_in_its_range(case):
         unit = {
             "landmarks": "%",
             "action_unit_intensity": {"mae": "intensity", "mse": "intensity^2"}.get(name[:3]),
-            "expression": "count" if name.startswith("confusion") else None,
+            "expression": {"conf": "count", "kl_d": "nats", "cros": "nats"}.get(name[:4]),
+            "valence_arousal": "scale" if name.startswith("rmse") else None,
             "recognition": {"pairs": "count", "ratio": "ratio", "ser": "ratio"}.get(
                 name.partition("@")[0].removesuffix("_per_group").rpartition("_")[2]
             ),
@@ -82,15 +94,18 @@ def test_every_metric_that_is_returned_is_explained_and_in_its_range(case):
             if number is None and info["unit"] == "ratio":
                 continue  # the smallest is 0
             assert type(number) is float
+            low = -np.inf if low is None else low
             assert low <= number <= (np.inf if high is None else high)
 
 
 def test_tasks_and_conventions_are_listed():
     assert metrics.tasks() == [
         "action_unit_intensity", "action_units", "expression",
-        "landmarks", "parsing", "recognition",
+        "landmarks", "parsing", "recognition", "valence_arousal",
     ]  # fmt: skip
-    assert metrics.conventions("action_units") == ["pooled", "fold-mean"]
+    folded = ["pooled", "fold-mean"]
+    assert metrics.conventions("action_units") == [*folded, "legacy-best-on-test"]
+    assert metrics.conventions("action_unit_intensity") == folded
     assert {"68-inter-ocular", "98-inter-pupil", "19-box", "19-diagonal"} <= set(
         metrics.conventions("landmarks")
     )

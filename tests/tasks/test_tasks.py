@@ -19,6 +19,7 @@ SPECS = {
     "landmarks": Spec(size=16, points=5),
     "parsing": Spec(size=16, classes=3),
     "recognition": Spec(size=16, classes=3),
+    "valence_arousal": Spec(size=16),
 }
 PREDICTIONS = {
     "action_unit_intensity": {"intensity": (4, 3)},
@@ -27,6 +28,7 @@ PREDICTIONS = {
     "landmarks": {"points": (4, 5, 2)},
     "parsing": {"parse": (4, 16, 16)},
     "recognition": {"embedding": (4, 128), "norm": (4,)},
+    "valence_arousal": {"valence_arousal": (4, 2)},
 }
 IN_EVERY_BACKBONE = ("pooled", "spatial", "both")  # features: some have an embedding too
 BACKBONES = {
@@ -49,6 +51,8 @@ def batch_of(name, n, seed=0):
         batch["expression"] = rng.integers(0, 3, n).astype(np.int32)
     elif name == "parsing":
         batch["parse"] = rng.integers(0, 3, (n, 16, 16)).astype(np.int32)
+    elif name == "valence_arousal":
+        batch["valence_arousal"] = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
     elif name.startswith("action_unit"):
         batch["au"] = rng.uniform(0, 1, (n, 3)).astype(np.float32)
     else:
@@ -211,6 +215,8 @@ def test_fields_are_what_the_loss_reads_and_predict_reads_no_label(name):
         "embedding": jnp.ones((4, 6)),
         "cosine": jnp.zeros((4, 3)),
     }
+    if name == "valence_arousal":
+        outputs = {"logits": jnp.zeros((4, 2))}
     batch = Recording(batch_of(name, 4))
     task.loss(outputs, batch)
     assert batch.read == set(task.fields)
