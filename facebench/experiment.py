@@ -146,7 +146,8 @@ class Experiment:
 
     def _spec(self, subset: np.ndarray, axis_name: str | None) -> tasks.Spec:
         train, evaluation = self.dataset.split("train"), self.protocol.evaluation
-        reads = plugins.resolve(self.protocol.task, "task", tasks.BUILT_IN, self.ws.root).fields
+        task = plugins.resolve(self.protocol.task, "task", tasks.BUILT_IN, self.ws.root)
+        reads = task.reads(self.config.semantic["task"])
         classes = 0
         if "label" in reads:
             classes = len({train.units[i] for i in subset})
@@ -161,6 +162,7 @@ class Experiment:
             axis_name=axis_name,
             action_units=tuple(evaluation.get("au", ())),
             occurs=evaluation.get("threshold", tasks.OCCURS),
+            identities=len({train.units[i] for i in subset}) if "identity" in reads else 0,
         )
 
     def _given(self, fields: Sequence[str], subset: np.ndarray) -> dict[str, np.ndarray]:
@@ -172,6 +174,13 @@ class Experiment:
         if "au" in fields:
             columns = targets.au_columns(self.protocol, train)
             given["au"] = source.field(train, "au")[subset][:, columns]
+        if "positive_rate" in fields:
+            occurs = self.protocol.evaluation["threshold"]
+            rate = targets.positive_rate(given["au"], occurs)
+            given["positive_rate"] = np.tile(rate, (len(subset), 1))
+        if "identity" in fields:
+            units = [train.units[i] for i in subset]
+            given["identity"] = np.unique(units, return_inverse=True)[1].astype(np.int32)
         return given
 
     def _batches(
@@ -289,6 +298,7 @@ class Experiment:
         self, job: plan.Job, subset: np.ndarray, title: str
     ) -> tuple[dict[str, np.ndarray] | None, dict[str, Any]]:
         """Trains, or goes on training, and predicts the test split."""
+        from facebench import selection
         from facebench.train import checkpoint, loop
 
         semantic = self.config.semantic
@@ -324,6 +334,12 @@ class Experiment:
             variables = choice.variables(variables)
             facts["step"] = choice.step
         outputs = loop.predict(programs, variables, self._test_batches(rows, subset))
+        outputs = selection.with_thresholds(
+            self.protocol,
+            self.dataset,
+            outputs,
+            lambda part, kept: loop.predict(programs, variables, self._seen(part, kept, rows)),
+        )
         seconds = {
             "train_s": fitted.train_s,
             "compile_s": fitted.compile_s,
@@ -334,6 +350,45 @@ class Experiment:
             "parameters": models.parameter_count(variables["params"]),
             "weights": checkpoint.params_digest(variables),
         }
+
+    def restored(self, job: plan.Job) -> tuple[Any, Any]:
+        """The module of a finished training and the variables that predicted; nothing is trained.
+
+        Args:
+            job: a trial that is finished; its folder holds the checkpoints.
+
+        Returns:
+            the module, and its variables on the host.
+
+        Raises:
+            FacebenchError: the checkpoint is gone, or is of another model.
+        """
+        import jax
+
+        from facebench.train.checkpoint import Checkpointer
+
+        subset, _ = subsets.of_protocol(self.protocol, self.dataset, job.value, job.seed)
+        steps = self._steps(subset)
+        if not (job.folder / "checkpoints" / "steps" / str(steps)).is_dir():
+            raise FacebenchError(
+                f"{job.folder}: the checkpoint of step {steps} is gone, and with it the weights; "
+                "remove the folder and run the trial again"
+            )
+        _, module, programs = self._programs(self._spec(subset, self.partition.axis_name), steps)
+        shapes = jax.eval_shape(programs.create, jax.random.key(0))
+        lie = self.partition.state_shardings(shapes)
+        abstract = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, lie
+        )
+        checkpoints = Checkpointer(job.folder / "checkpoints", abstract)
+        try:
+            variables = checkpoints.restore(steps).variables()
+        finally:
+            checkpoints.close()
+        if self.protocol.selection == "dev":
+            rows = self.config.execution["predict_batch_size"]
+            variables = self._choice(job.folder, programs, rows).variables(variables)
+        return module, jax.device_get(variables)
 
     def _choice(self, folder: Path, programs: Any, rows: int) -> Any:
         """Which step is reported, chosen on dev."""
@@ -384,6 +439,8 @@ class Experiment:
 
         Every image is read once. Without labels (regime ``zero``) there is nothing to pass over.
         """
+        from facebench import selection
+
         semantic, probe = self.config.semantic, self._probe()
         size = min(semantic["data"]["batch_size"], len(subset) or sys.maxsize)
         seen: Callable[..., Any] = iter
@@ -400,13 +457,24 @@ class Experiment:
         else:
             probe.fit(())
         fitted = time.monotonic()
-        rows: dict[str, list[np.ndarray]] = {}
-        for batch in seen(self._test_batches(size, subset)):
-            kept = batch["mask"] > 0
-            for name, value in probe.predict(batch).items():
-                rows.setdefault(name, []).append(np.asarray(value)[kept])
+
+        def predict(batches: Any) -> dict[str, np.ndarray]:
+            rows: dict[str, list[np.ndarray]] = {}
+            for batch in seen(batches):
+                kept = batch["mask"] > 0
+                for name, value in probe.predict(batch).items():
+                    rows.setdefault(name, []).append(np.asarray(value)[kept])
+            return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+        outputs = predict(self._test_batches(size, subset))
+        outputs = selection.with_thresholds(
+            self.protocol,
+            self.dataset,
+            outputs,
+            lambda part, kept: predict(self._seen(part, kept, size)),
+        )
         seconds = {"train_s": fitted - begun, "predict_s": time.monotonic() - fitted}
-        return {name: np.concatenate(parts) for name, parts in rows.items()}, {
+        return outputs, {
             "time": {name: round(value, 3) for name, value in seconds.items()},
             "parameters": probe.parameters + (frozen.parameters if frozen else 0),
             "weights": frozen.untouched() if frozen else None,

@@ -1,8 +1,11 @@
-"""Which step of a training is reported, where the protocol has it chosen on dev.
+"""What is chosen on dev, where the protocol says so: the step that is reported, and thresholds.
 
 Ten steps at equal distances, the last one among them, are candidates. At each of them dev is
 predicted, and the judge scores that as it would score test; the best by the primary metric is
 reported, of equals the earlier one. Test is predicted once, after the choice.
+
+A protocol that stores ``threshold`` wants one per action unit, from which its probability counts as
+a yes: that with the largest F1 on dev, for the very weights that predict test.
 """
 
 from __future__ import annotations
@@ -47,6 +50,62 @@ def dev(
     return split, rows, {name: array[places] for name, array in labels.items()}
 
 
+def with_thresholds(
+    protocol: Protocol,
+    dataset: source.Dataset,
+    outputs: Mapping[str, np.ndarray],
+    predict: Callable[[source.Split, np.ndarray], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Predictions of test with the thresholds that dev chooses, where the protocol stores them.
+
+    Args:
+        protocol: stores them where its ``predictions`` has ``threshold``.
+        dataset: the data.
+        outputs: what is predicted of test, by name.
+        predict: what the same weights predict of some samples of a split; called only if needed.
+    """
+    if "threshold" not in protocol.predictions:
+        return dict(outputs)
+    split, rows, labels = dev(protocol, dataset)
+    found = thresholds(protocol, predict(split, rows)["probability"], labels["label"])
+    return {**outputs, "threshold": found}
+
+
+def thresholds(protocol: Protocol, probability: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The threshold of each action unit with the largest F1 on dev.
+
+    Each probability that is predicted of dev may be one, and 0.5; all are as the protocol stores
+    them, so that what is chosen is what is scored. Of equals the nearest to 0.5 counts. Without a
+    positive on dev it is 0.5.
+
+    Args:
+        protocol: says how ``probability`` and ``threshold`` are stored.
+        probability: [n, A] of dev.
+        label: [n, A] of dev: 1 there, 0 not; anything else is unknown.
+
+    Returns:
+        [A] float64 in [0, 1].
+    """
+    chosen = np.full(label.shape[1], 0.5)
+    for a, true in enumerate(label.T):
+        known = (true == 0) | (true == 1)
+        there = true[known] == 1
+        if not there.any():
+            continue
+        predicted = probability[known, a]
+        candidates = np.unique(np.append(predicted, 0.5).astype(np.float64))
+        arrays = {"probability": predicted, "threshold": candidates}
+        values = protocols.dequantise(protocol, protocols.quantise(protocol, arrays))
+        # How many are said, and how many of these rightly, from each candidate on.
+        order = np.argsort(values["probability"])
+        above = np.searchsorted(values["probability"][order], values["threshold"])
+        hits = np.append(np.cumsum(there[order][::-1])[::-1], 0)[above]
+        f1 = 2 * hits / (len(order) - above + there.sum())
+        best = np.flatnonzero(f1 == f1.max())
+        chosen[a] = candidates[best[np.argmin(np.abs(candidates[best] - 0.5))]]
+    return chosen
+
+
 class Choice:
     """The best candidate so far, on disk: a run that was killed goes on with it.
 
@@ -87,7 +146,11 @@ class Choice:
     def look(self, step: int, state: State) -> None:
         """Scores what a state predicts of dev; keeps its variables if they are the best so far."""
         variables = state.variables()
-        stored = protocols.quantise(self._protocol, self._predict(variables))
+        predicted = dict(self._predict(variables))
+        if "threshold" in self._protocol.predictions:
+            label = self._labels["label"]
+            predicted["threshold"] = thresholds(self._protocol, predicted["probability"], label)
+        stored = protocols.quantise(self._protocol, predicted)
         metric = self._protocol.primary["name"]
         # Later ones are of a run that was killed before it saved them: it comes to them again.
         self.scores = {s: v for s, v in self.scores.items() if s < step}

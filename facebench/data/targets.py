@@ -208,6 +208,21 @@ def au_columns(protocol: Protocol, split: Split) -> list[int]:
     return [strata.known_column(known, au, where) for au in wanted]
 
 
+def positive_rate(au: np.ndarray, threshold: float) -> np.ndarray:
+    """The share of an action unit's known labels that say it is there.
+
+    Args:
+        au: [n, A] intensities; one outside [0, 1], or NaN, is unknown.
+        threshold: the intensity from which an action unit is there.
+
+    Returns:
+        [A] float32 in [0, 1]; 0 where no label is known.
+    """
+    known = (au >= 0) & (au <= 1)
+    there = known & (au >= np.asarray(threshold).astype(au.dtype))
+    return (there.sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
+
+
 def _intensities(protocol: Protocol, split: Split) -> np.ndarray:
     """(n, A) intensities; what is unknown is NaN or negative."""
     values = field(split, "au")[:, au_columns(protocol, split)]

@@ -142,6 +142,10 @@ def _selection(of: Protocol) -> Iterator[str]:
     remedy = "but there is no dev split; carve one from train: the field 'dev'"
     if of.selection == "dev" and not there:
         yield f"selection is 'dev', {remedy}"
+    if "threshold" in of.predictions and not there:
+        yield f"predictions.threshold is chosen on dev, {remedy}"
+    if "threshold" in of.predictions and of.regimes["kind"] == "zero":
+        yield "predictions.threshold is chosen by labels of dev; kind 'zero' may use none"
     if of.tuning and of.tuning["select_on"] == "dev" and not there:
         yield f"tuning.select_on is 'dev', {remedy}"
     if of.dev is not None and "dev" in of.splits:

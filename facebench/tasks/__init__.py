@@ -24,6 +24,10 @@ example must change no other example's number (in eval mode, where batch norm is
 `predict` are traced by JAX: pure functions of their arguments, no branching on array values.
 `predict` gets no labels: its batch holds ``image``, ``mask``, ``index`` and ``to_image``.
 
+Labels are the dataset's fields of that name, but for those that follow from the subset:
+``identity`` [B], the sample's unit as its place among the training units, and ``positive_rate``
+[B, A], in every row the share of the known training labels that say the action unit is there.
+
 A head computes in float32 and reads the backbone through `facebench.models.features`. If it has
 batch norm it hands `Spec.axis_name` on, so that the statistics mean the same under ``pmap``. A
 config names a task by a name of `BUILT_IN`, ``package.module:Class`` or ``folder/file.py:Class``.
@@ -34,7 +38,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from facebench import plugins
 from facebench.errors import FacebenchError
@@ -70,6 +74,7 @@ class Spec:
         axis_name: the mapped axis to average batch statistics over (under ``pmap``), or None.
         action_units: FACS numbers of the action units that are labelled, in their order.
         occurs: intensity in [0, 1] from which an action unit counts as there.
+        identities: number of training units, where the task reads `identity`; else 0.
     """
 
     size: int
@@ -78,6 +83,7 @@ class Spec:
     axis_name: str | None = None
     action_units: tuple[int, ...] = ()
     occurs: float = OCCURS
+    identities: int = 0
 
     def require(self, task: str, **least: int) -> None:
         """Refuses a spec whose fields are below what a task needs.
@@ -98,17 +104,23 @@ class Task:
     """Base of all tasks; the page above is its contract.
 
     Attributes:
-        fields: what the loss reads of a training batch, beside ``image`` and ``mask``.
+        fields: what the loss reads of a training batch, beside ``image`` and ``mask``; where that
+            depends on the keywords, `reads` says it before there is a task, and the task itself.
         module_reads: which of these (or ``mask``) the module too is called with while training, by
             keyword: for statistics that a loss carries from batch to batch. Seldom needed.
         spec: what the data and the run tell.
     """
 
-    fields: ClassVar[tuple[str, ...]] = ()
+    fields: tuple[str, ...] = ()
     module_reads: tuple[str, ...] = ()
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
+
+    @classmethod
+    def reads(cls, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """The `fields` of the task that these keywords make."""
+        return cls.fields
 
     def module(self, backbone: nn.Module) -> nn.Module:
         """The network to train: the backbone, as submodule ``backbone``, and the task's head."""

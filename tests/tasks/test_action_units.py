@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facebench import metrics, models, tasks
-from facebench.errors import UsageError
+from facebench.errors import FacebenchError, UsageError
 from facebench.tasks import OCCURS, Spec
 
 SPEC = Spec(size=8, action_units=(1, 4, 12, 25))
@@ -93,3 +93,136 @@ def test_wrong_keywords():
     ):
         with pytest.raises(UsageError, match=message):
             tasks.build("action_units", SPEC, kwargs)
+
+
+PEOPLE = Spec(size=8, action_units=(1, 4, 12, 25), identities=3)
+BATCH = {
+    "au": jnp.asarray([[0.8, -1.0, 0.0, 0.1], [0.0, 0.5, 0.9, 0.0]], jnp.float32),
+    "identity": jnp.asarray([2, 0], jnp.int32),
+    "positive_rate": jnp.tile(jnp.asarray([0.5, 0.2, 0.1, 0.4], jnp.float32), (2, 1)),
+}
+LOGITS = jnp.asarray([[0.3, 0.7, -0.2, 2.0], [-1.0, 0.4, 0.0, 0.5]])
+
+
+def test_what_is_read_follows_from_the_keywords():
+    for kwargs, fields in (
+        ({}, ("au",)),
+        ({"loss": "asymmetric"}, ("au",)),
+        ({"weights": "inverse"}, ("au", "positive_rate")),
+        ({"adversary": 0.0}, ("au", "identity")),
+        ({"adversary": 1.0, "weights": "inverse"}, ("au", "positive_rate", "identity")),
+    ):
+        task = tasks.build("action_units", PEOPLE, kwargs)
+        assert task.fields == type(task).reads(kwargs) == fields
+    assert tasks.build("action_units", SPEC).fields == ("au",)
+
+
+def test_weights_and_the_other_losses_reach_the_loss():
+    """Against the pure functions; the weights are of the chosen action units, in their order."""
+    from facebench.losses import action_units as losses
+
+    there = np.asarray(BATCH["au"]) >= 0.4
+    known = np.asarray(BATCH["au"]) >= 0
+    logs = losses.of_logits(LOGITS)
+    weight = losses.inverse_weights(BATCH["positive_rate"][0])
+    for kwargs, wanted in (
+        ({"weights": "inverse"}, losses.cross_entropy(*logs, there, known, weight)),
+        ({"loss": "asymmetric"}, losses.asymmetric(*logs, there, known)),
+        (
+            {"loss": "asymmetric", "weights": "inverse", "dice": 0.5},
+            losses.asymmetric(*logs, there, known, weight)
+            + 0.5 * losses.dice(logs[0], there, known, weight),
+        ),
+    ):
+        got, _ = tasks.build("action_units", SPEC, kwargs).loss({"logits": LOGITS}, BATCH)
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    two = tasks.build("action_units", SPEC, {"au": (25, 4), "weights": "inverse"})
+    got, _ = two.loss({"logits": LOGITS[:, [3, 1]]}, BATCH)
+    cost = np.logaddexp(0, np.where(there, -LOGITS, LOGITS))
+    weight = np.array([0, 4 / 3, 0, 2 / 3])  # of rates .2 and .4
+    np.testing.assert_allclose(got, (weight * cost * known).sum(1) / known[:, [1, 3]].sum(1), 1e-5)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return models.build("convnet", {"widths": (4,), "blocks": (0,)})
+
+
+def trained_on(net, kwargs, seed=0):
+    """The gradient of a task's loss, the scalars it logs, and the parameters."""
+    task = tasks.build("action_units", PEOPLE, kwargs)
+    module = task.module(net)
+    image = jax.random.normal(jax.random.key(seed), (2, 8, 8, 3))
+    variables = module.init(jax.random.key(seed), image, train=True)
+    params = variables.pop("params")
+    # The heads start at zero, where nothing comes back through them.
+    params = {
+        name: tree if name == "backbone" else jax.tree.map(lambda x: x + 0.1, tree)
+        for name, tree in params.items()
+    }
+    params["backbone"] = jax.tree.map(lambda x: x, params["backbone"])
+    if "identity" in params:
+        kernel = params["identity"]["kernel"]
+        params["identity"]["kernel"] = jax.random.normal(jax.random.key(7), kernel.shape)
+
+    def loss(params):
+        outputs, _ = module.apply(
+            {"params": params, **variables}, image, train=True, mutable=list(variables)
+        )
+        cost, scalars = task.loss(outputs, BATCH)
+        return cost.mean(), scalars
+
+    gradient, scalars = jax.grad(loss, has_aux=True)(params)
+    return gradient, scalars, params
+
+
+def test_the_adversary_turns_its_gradient_and_nothing_else(net):
+    plain, _, params = trained_on(net, {})
+    assert set(params) == {"backbone", "head"}
+    watching, scalars, watched = trained_on(net, {"adversary": 0.0})
+    assert set(watched) == {"backbone", "head", "identity"}
+    assert set(scalars) == {"accuracy", "identity_loss", "identity_accuracy"}
+    against, _, _ = trained_on(net, {"adversary": 0.5})
+    helping, _, _ = trained_on(net, {"adversary": -0.5})
+    for name in ("backbone", "head"):  # who only watches moves nothing
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), plain[name], watching[name]
+        )
+    for one in (against, helping):  # the identity head itself learns all the same
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7),
+            one["identity"],
+            watching["identity"],
+        )
+    turned = jax.tree.map(lambda a, b: a - b, against["backbone"], plain["backbone"])
+    given = jax.tree.map(lambda a, b: a - b, helping["backbone"], plain["backbone"])
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(turned)) > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, atol=1e-6), turned, given)
+
+
+def test_a_graph_predicts_its_cosines_and_is_scored_at_half(net):
+    task = tasks.build("action_units", PEOPLE, {"head": "graph", "neighbours": 2})
+    outputs, variables = models.shapes(task.module(net), 8)
+    assert set(outputs) == {"probability"}
+    assert set(variables["params"]) == {"backbone", "head"}
+    cosine = jnp.asarray([[0.9, 0.2, 0.6, 0.1], [0.0, 1.0, 0.4, 0.3]])
+    loss, scalars = task.loss({"probability": cosine}, BATCH)
+    first = -(np.log(0.9) + np.log(1 - 0.6) + np.log(1 - 0.1)) / 3
+    assert loss[0] == pytest.approx(first, rel=1e-5)
+    np.testing.assert_allclose(scalars["accuracy"], [2 / 3, 3 / 4], rtol=1e-6)
+    np.testing.assert_array_equal(task.predict({"probability": cosine}, {})["probability"], cosine)
+
+
+def test_wrong_keywords_of_losses_and_heads():
+    for kwargs, message in (
+        ({"loss": "bcee"}, r"loss is 'bcee': did you mean 'bce'"),
+        ({"weights": "invers"}, r"did you mean 'inverse'"),
+        ({"head": "grph"}, r"did you mean 'graph'"),
+        ({"dice": -1.0}, r"dice is -1.0"),
+        ({"head": "graph", "neighbours": 5}, r"neighbours is 5, expected 1 to 4"),
+        ({"identity_loss": "softmx"}, r"did you mean 'softmax'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            tasks.build("action_units", PEOPLE, kwargs)
+    with pytest.raises(FacebenchError, match=r"identities is 0, expected at least 2"):
+        tasks.build("action_units", SPEC, {"adversary": 1.0})
