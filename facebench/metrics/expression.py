@@ -18,6 +18,9 @@ counted over all images:
 With ``group``, ``accuracy``, ``uar`` and ``macro_f1`` are also computed within each group, as
 ``NAME_per_group`` in the sorted order of the group values.
 
+With ``attention`` in the predictions and ``points`` in the targets also ``attention_cosine``, see
+`facebench.metrics._cues`.
+
 Sources: Sokolova and Lapalme 2009, "A systematic analysis of performance measures for
 classification tasks", table 3; Schuller et al. 2009, "The INTERSPEECH 2009 emotion challenge",
 section 4 (unweighted average recall).
@@ -30,6 +33,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from facebench.metrics import _cues
 from facebench.metrics._arrays import Arrays, Value, column_names, mean_of, pick_convention
 from facebench.metrics._parts import Parts, mean_of_present, ratio, units
 
@@ -43,6 +47,12 @@ METRICS: Mapping[str, tuple[str, bool | None, tuple[float, float | None], str]] 
         "macro_f1": ("fraction", True, (0, 1), "mean F1 over the classes shown or predicted"),
         "recall": ("fraction", True, (0, 1), "images of a class that are predicted as it"),
         "f1": ("fraction", True, (0, 1), "harmonic mean of a class's precision and recall"),
+        "attention_cosine": (
+            "ratio",
+            True,
+            (0, 1),
+            "attention against the true class's action units, over classes",
+        ),
         "confusion": ("count", None, (0, None), "images by label (rows) and prediction"),
     }
 )
@@ -95,6 +105,8 @@ def score(
         "f1_per_class": f1s(table),
         "confusion_per_class": table.astype(float).tolist(),
     }
+    if _cues.asked(predictions, targets):
+        result |= _cues.score(predictions, targets, label, classes)
     if "group" in targets:
         group = targets.take("group", (n,), "as 'label'")
         if group.dtype.kind == "f":
@@ -126,11 +138,14 @@ def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -
         hit, there, claimed = np.split(sums, 3, axis=-1)
         return mean_of_present(2 * hit, there + claimed, there + claimed > 0)
 
-    return {
+    made = {
         "accuracy": ratio(right, np.ones(len(label), np.int64), 1, unit, of),
         "uar": Parts(columns, uar, unit, of),
         "macro_f1": Parts(columns, macro_f1, unit, of),
     }
+    if _cues.asked(predictions, targets):
+        made["attention_cosine"] = _cues.parts(predictions, targets, label, classes, unit, of)
+    return made
 
 
 def _read(predictions: Arrays, targets: Arrays) -> tuple[np.ndarray, np.ndarray, int]:

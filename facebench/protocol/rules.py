@@ -17,7 +17,7 @@ EVALUATION = {
         **{"pairs": False, "gallery": False, "digest": False, "group": False},
         **{"flip": False, "pooling": False},
     },
-    "expression": {"classes": False},
+    "expression": {"classes": False, "cues": False},
     "action_units": {"au": True, "threshold": True},
     "action_unit_intensity": {"au": True},
 }
@@ -160,6 +160,8 @@ def _evaluation(of: Protocol) -> Iterator[str]:
         yield from _comparisons(of.evaluation)
     if gallery and n is not None and (max(gallery) >= n or len(gallery) >= n):
         yield f"evaluation.gallery: {max(gallery)} is beyond the {n} samples of test, or no probe"
+    if "cues" in of.evaluation and "attention" not in of.predictions:
+        yield "predictions.attention is missing: evaluation.cues compares it with action units"
     known = EVALUATION.get(of.task, {})
     for field in of.evaluation:
         if field not in known:

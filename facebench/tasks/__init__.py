@@ -34,7 +34,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from facebench import plugins
 from facebench.errors import FacebenchError
@@ -66,6 +66,7 @@ class Spec:
         points: number of landmarks K; 0 where there are none.
         classes: number of classes C: training identities, expressions, or classes of the parse
             mask with the background; 0 where there are none.
+        class_names: of the classes, in their order, where the dataset names them.
         axis_name: the mapped axis to average batch statistics over (under ``pmap``), or None.
         action_units: FACS numbers of the action units that are labelled, in their order.
         occurs: intensity in [0, 1] from which an action unit counts as there.
@@ -74,6 +75,7 @@ class Spec:
     size: int
     points: int = 0
     classes: int = 0
+    class_names: tuple[str, ...] = ()
     axis_name: str | None = None
     action_units: tuple[int, ...] = ()
     occurs: float = OCCURS
@@ -97,17 +99,23 @@ class Task:
     """Base of all tasks; the page above is its contract.
 
     Attributes:
-        fields: what the loss reads of a training batch, beside ``image`` and ``mask``.
+        fields: what the loss reads of a training batch, beside ``image`` and ``mask``; where that
+            depends on the keywords, `reads` says it before there is a task, and the task itself.
         module_reads: which of these (or ``mask``) the module too is called with while training, by
             keyword: for statistics that a loss carries from batch to batch. Seldom needed.
         spec: what the data and the run tell.
     """
 
-    fields: ClassVar[tuple[str, ...]] = ()
+    fields: tuple[str, ...] = ()
     module_reads: tuple[str, ...] = ()
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
+
+    @classmethod
+    def reads(cls, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """The `fields` of the task that these keywords make."""
+        return cls.fields
 
     def module(self, backbone: nn.Module) -> nn.Module:
         """The network to train: the backbone, as submodule ``backbone``, and the task's head."""
