@@ -149,16 +149,19 @@ class Experiment:
         task = plugins.resolve(self.protocol.task, "task", tasks.BUILT_IN, self.ws.root)
         reads = task.reads(self.config.semantic["task"])
         classes = 0
+        names: tuple[str, ...] = ()
         if "label" in reads:
             classes = len({train.units[i] for i in subset})
         elif "expression" in reads:
-            classes = len(subsets.classes(self.protocol, train)[0])
+            names = tuple(subsets.classes(self.protocol, train)[0])
+            classes = len(names)
         elif "parse" in reads:
             classes = len(schemes.PARSE)
         return tasks.Spec(
             size=self.protocol.preprocess["size"],
             points=source.field(train, "points", [0]).shape[1] if "points" in reads else 0,
             classes=classes,
+            class_names=names,
             axis_name=axis_name,
             action_units=tuple(evaluation.get("au", ())),
             occurs=evaluation.get("threshold", tasks.OCCURS),

@@ -13,7 +13,17 @@ import pytest
 import facebench
 
 PACKAGE = Path(facebench.__file__).parent
-GROUND = {"errors", "digest", "files", "plugins", "schemes", "tensors", "unpickle", "workspace"}
+GROUND = {
+    "action_maps",
+    "errors",
+    "digest",
+    "files",
+    "plugins",
+    "schemes",
+    "tensors",
+    "unpickle",
+    "workspace",
+}
 
 # What each room may import of the project, beside itself and the ground floor.
 MAY = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facebench import digest, files
+from facebench import action_maps, digest, files
 from facebench.data import lists, strata, subsets
 from facebench.data.source import Dataset, Split, field
 from facebench.errors import FacebenchError, UsageError, nearest
@@ -176,8 +177,51 @@ def _people(split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _expression(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     rows = subsets.used(protocol, split)
-    _, lookup = subsets.classes(protocol, split)
-    return {"label": lookup[field(split, "expression")[rows]], **_people(split, rows)}
+    names, lookup = subsets.classes(protocol, split)
+    made = {"label": lookup[field(split, "expression")[rows]], **_people(split, rows)}
+    return made | (_cues(protocol, split, rows, names) if "cues" in protocol.evaluation else {})
+
+
+def _cues(
+    protocol: Protocol, split: Split, rows: np.ndarray, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What an attention is compared with: `points` and `size` of the crops, and `cues`.
+
+    Points are moved into the crop and rounded to 1/16 px, which hides what processors round in
+    different ways.
+
+    Raises:
+        UsageError: a class that the codebook does not have, or a dataset without points.
+        FacebenchError: not 68 points.
+    """
+    from facebench.data import pipeline, transforms
+
+    where = f"protocol {protocol.id}: evaluation.cues"
+    points = field(split, "points")[rows]
+    if points.shape[1:] != (68, 2):
+        raise FacebenchError(
+            f"{where}: field 'points' of {split.label} has shape {list(points.shape[1:])} per "
+            "sample, expected [68, 2]"
+        )
+    try:
+        codes = action_maps.codes(protocol.evaluation["cues"], names)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    moved = []
+    with pipeline.predict_batches(
+        split, preprocess=protocol.preprocess, batch_size=min(len(rows), 128), indices=rows
+    ) as batches:
+        for batch in batches:
+            moved += [transforms.invert(matrix) for matrix in batch["to_image"]]
+    inside = np.stack([transforms.apply(*pair) for pair in zip(moved, points, strict=False)])
+    cues = np.zeros((len(names), max(1, *map(len, codes))), np.uint8)
+    for row, units in zip(cues, codes, strict=True):
+        row[: len(units)] = units
+    return {
+        "points": (np.rint(inside * 16) / 16).astype(np.float32),
+        "size": np.array(protocol.preprocess["size"], np.int32),
+        "cues": cues,
+    }
 
 
 def au_columns(protocol: Protocol, split: Split) -> list[int]:
@@ -309,11 +353,13 @@ def build(protocol: Protocol, split: Split) -> dict[str, np.ndarray]:
     (p,), -1 without a mate in the gallery, and `gallery_identity` (g,); with a `cluster` in the
     protocol also `unit` (n,) of all test samples. Expression: `label` (n,) int32, the class's
     place among those that count (`subsets.classes`); samples of others are left out
-    (`subsets.used`). Action units: `label`
-    (n, A) int8 of the units of ``evaluation.au``: 1 from ``evaluation.threshold`` on, -1 where the
-    intensity is NaN or negative. Their intensities: `intensity` (n, A) in [0, 1], -1 where unknown.
-    Valence and arousal: `valence_arousal` (n, 2) in [-1, 1], -2 where unknown. Parsing: `parse`
-    (n, H, W). These five have `unit` (n,), and `group` (n,) where the dataset has that field.
+    (`subsets.used`); with ``evaluation.cues`` also `points` (n, 68, 2) float32 and `size` () of
+    the crops, and `cues` (C, K): the action units of each class, 0 in places left over. Action
+    units: `label` (n, A) int8 of the units of ``evaluation.au``: 1 from ``evaluation.threshold``
+    on, -1 where the intensity is NaN or negative. Their intensities: `intensity` (n, A) in [0, 1],
+    -1 where unknown. Valence and arousal: `valence_arousal` (n, 2) in [-1, 1], -2 where unknown.
+    Parsing: `parse` (n, H, W). These five have `unit` (n,), and `group` (n,) where the dataset has
+    that field.
     Units and identities are places in the sorted list of the units.
 
     Raises:
@@ -343,7 +389,10 @@ def of_dataset(protocol: Protocol, dataset: Dataset) -> dict[str, np.ndarray]:
     if len(splits) == 1:
         return made[0]
     rows = [subsets.used(protocol, split) for split in splits]
-    arrays = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+    arrays = {
+        name: array if name in ("size", "cues") else np.concatenate([part[name] for part in made])
+        for name, array in made[0].items()
+    }
     units = [split.units[i] for split, kept in zip(splits, rows, strict=True) for i in kept]
     place = np.repeat(np.arange(len(splits), dtype=np.int8), [len(kept) for kept in rows])
     return arrays | {

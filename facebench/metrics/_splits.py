@@ -15,7 +15,7 @@ import numpy as np
 from facebench.metrics._arrays import Arrays
 
 #: Arrays whose first axis is not the samples', whatever its length.
-NOT_ROWS = frozenset({"class_names", "au_names", "split_names", "threshold", "size"})
+NOT_ROWS = frozenset({"class_names", "au_names", "split_names", "threshold", "size", "cues"})
 
 
 def each(predictions: Arrays, targets: Arrays) -> Iterator[tuple[str, np.ndarray | None]]:

@@ -27,6 +27,9 @@ With ``distribution``, the mean over images of the measures of `facebench.metric
 With ``group``, what is one number is also computed within each group, as ``NAME_per_group`` in the
 sorted order of the group values.
 
+With ``attention`` in the predictions and ``points`` in the targets also ``attention_cosine``, see
+`facebench.metrics._cues`.
+
 Sources: Sokolova and Lapalme 2009, "A systematic analysis of performance measures for
 classification tasks", table 3; Schuller et al. 2009, "The INTERSPEECH 2009 emotion challenge",
 section 4 (unweighted average recall); Cohen 1960, "A coefficient of agreement for nominal scales".
@@ -39,6 +42,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from facebench.metrics import _cues
 from facebench.metrics import _distributions as distributions
 from facebench.metrics._arrays import Arrays, Value, column_order, mean_of, pick_convention
 from facebench.metrics._parts import QUANTUM, Parts, mean_of_present, quantised, ratio, units
@@ -56,6 +60,12 @@ METRICS: Mapping[str, tuple[str, bool | None, tuple[float, float | None], str]] 
         "recall": ("fraction", True, (0, 1), "images of a class that are predicted as it"),
         "precision": ("fraction", True, (0, 1), "images predicted as a class that show it"),
         "f1": ("fraction", True, (0, 1), "harmonic mean of a class's precision and recall"),
+        "attention_cosine": (
+            "ratio",
+            True,
+            (0, 1),
+            "attention against the true class's action units, over classes",
+        ),
         "confusion": ("count", None, (0, None), "images by label (rows) and prediction"),
         **distributions.METRICS,
     }
@@ -125,6 +135,8 @@ def score(
             "f1_per_class": f1s(table),
             "confusion_per_class": table.astype(float).tolist(),
         }
+        if _cues.asked(predictions, targets):
+            result |= _cues.score(predictions, targets, label, classes)
     if "group" in targets:
         group = targets.take("group", (n,), "one per row of 'probability'")
         if group.dtype.kind == "f":
@@ -158,13 +170,16 @@ def parts(predictions: Arrays, targets: Arrays, convention: str | None = None) -
         hit, there, claimed = np.split(sums, 3, axis=-1)
         return mean_of_present(2 * hit, there + claimed, there + claimed > 0)
 
-    return result | {
+    result |= {
         "accuracy": ratio(right, one, 1, unit, of),
         "uar": Parts(columns, uar, unit, of),
         "macro_f1": Parts(columns, macro_f1, unit, of),
         "weighted_f1": Parts(columns, _weighted_f1, unit, of),
         "kappa": Parts(columns, _kappa, unit, of),
     }
+    if _cues.asked(predictions, targets):
+        result["attention_cosine"] = _cues.parts(predictions, targets, label, classes, unit, of)
+    return result
 
 
 def read_probability(predictions: Arrays, targets: Arrays) -> np.ndarray:

@@ -19,11 +19,12 @@ EVALUATION = {
         **{"pairs": False, "gallery": False, "digest": False, "group": False},
         **{"flip": False, "pooling": False},
     },
-    "expression": {"classes": False, "also": False},
+    "expression": {"classes": False, "cues": False, "also": False},
     "action_units": {"au": True, "threshold": True, "also": False},
     "action_unit_intensity": {"au": True, "also": False},
     "landmarks": {"also": False},
     "parsing": {"also": False},
+    "valence_arousal": {"also": False},
 }
 
 
@@ -176,6 +177,8 @@ def _evaluation(of: Protocol) -> Iterator[str]:
     further = {m["name"].partition("/")[2] for m in of.metrics} - {""}
     for name in sorted(further - set(of.evaluation.get("also", ()))):
         yield f"metrics: {name!r} behind the / is not in evaluation.also"
+    if "cues" in of.evaluation and "attention" not in of.predictions:
+        yield "predictions.attention is missing: evaluation.cues compares it with action units"
     known = EVALUATION.get(of.task, {})
     for field in of.evaluation:
         if field not in known:

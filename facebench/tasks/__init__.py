@@ -71,6 +71,7 @@ class Spec:
         points: number of landmarks K; 0 where there are none.
         classes: number of classes C: training identities, expressions, or classes of the parse
             mask with the background; 0 where there are none.
+        class_names: of the classes, in their order, where the dataset names them.
         axis_name: the mapped axis to average batch statistics over (under ``pmap``), or None.
         action_units: FACS numbers of the action units that are labelled, in their order.
         occurs: intensity in [0, 1] from which an action unit counts as there.
@@ -80,6 +81,7 @@ class Spec:
     size: int
     points: int = 0
     classes: int = 0
+    class_names: tuple[str, ...] = ()
     axis_name: str | None = None
     action_units: tuple[int, ...] = ()
     occurs: float = OCCURS

@@ -189,6 +189,7 @@ class Faces(tfds.core.GeneratorBasedBuilder):
         }
         if named:
             features["group"] = tfds.features.Text()
+            features["points"] = tfds.features.Tensor(shape=(68, 2), dtype=np.float32)
             features["parse"] = tfds.features.Image(shape=(12, 12, 1), encoding_format="png")
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True,
@@ -215,6 +216,9 @@ class Faces(tfds.core.GeneratorBasedBuilder):
             }
             if self.builder_config.name == "named":
                 made |= {"group": "old" if i % 3 else "new"}
+                made |= {"points": np.float32(np.random.default_rng(i).uniform(0, 11, (68, 2)))}
+                if i == 6:
+                    made["points"][0] = np.nan
                 made |= {"parse": cv2.imencode(".png", mask)[1].tobytes()}
             yield i, made
 """
@@ -268,6 +272,41 @@ def test_further_test_splits_follow_with_units_of_their_own_numbers(faces):
     names = sorted({s.units[i] for s, i in rows})
     assert made["unit"].tolist() == [names.index(s.units[i]) for s, i in rows]
     assert len(made["group"]) == len(rows)
+
+
+def test_cues_are_points_in_the_crop_and_the_units_of_the_classes(faces):
+    test = faces["named"].split("test")
+    asked = draft(
+        "expression",
+        evaluation={"classes": ["fear", "neutral", "happy"], "cues": "emfacs"},
+        preprocess={"crop": "full", "size": 30},
+    )
+    made = targets.build(asked, test)
+    kept = [i for i in range(12) if i % 4 in (0, 1, 3)]
+    assert made["size"] == 30
+    assert made["size"].shape == ()
+    assert made["cues"].tolist() == [[1, 2, 4, 5, 20, 26], [0] * 6, [6, 12, 0, 0, 0, 0]]
+    assert made["points"].dtype == np.float32
+    for row, i in enumerate(kept):  # 12 px become 30, edges go to edges
+        want = (np.random.default_rng(i).uniform(0, 11, (68, 2)) + 0.5) * 2.5 - 0.5
+        if i == 6:
+            assert np.isnan(made["points"][row, 0]).all()
+            want[0] = np.nan
+        np.testing.assert_allclose(made["points"][row], want, atol=1 / 32 + 1e-4)
+    shares = np.full((len(kept), 3), 1 / 3)
+    predictions = {"probability": shares, "attention": np.random.rand(len(kept), 5, 5)}
+    each = metrics.score("expression", predictions, made)["attention_cosine_per_class"]
+    assert each[1] is None
+    assert each[0] > 0
+    assert each[2] > 0
+
+    for evaluation, name, said in (
+        ({"cues": "emfac"}, "named", "evaluation.cues: no codebook is named 'emfac'"),
+        ({"cues": "emfacs"}, "nameless", "no field 'points'"),
+    ):
+        wrong = draft("expression", evaluation=evaluation, preprocess=asked.preprocess)
+        with pytest.raises(UsageError, match=said):
+            targets.build(wrong, faces[name].split("test"))
 
 
 def test_subsets_and_counts_are_of_the_classes_that_count(faces):

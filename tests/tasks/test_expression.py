@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facebench import metrics, models, tasks
-from facebench.errors import UsageError
+from facebench import action_maps, metrics, models, schemes, tasks
+from facebench.errors import FacebenchError, UsageError
 from facebench.tasks import Spec
+from facebench.tasks.expression import Expression, LookingNet
 from facebench.tasks.linear import LinearNet
 
 
@@ -71,3 +72,142 @@ def test_wrong_keywords():
     for kwargs in ({"features": "pool"}, {"smoothing": 1.0}, {"smooting": 0.1}):
         with pytest.raises(UsageError):
             tasks.build("expression", Spec(size=8, classes=3), kwargs)
+
+
+# -- where it looks -----------------------------------------------------------------------------
+
+FULL = Spec(size=32, points=68, classes=8, class_names=schemes.EXPRESSIONS)
+
+
+def cosine(a, b):
+    return (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+
+
+def test_a_cue_adds_one_minus_the_cosine_with_the_true_class():
+    rng = np.random.default_rng(0)
+    # neutral, happy, contempt, disgust; points unknown; out of the crop; label unknown, twice
+    label = np.array([0, 1, 7, 5, 1, 1, -1, 255], np.int32)
+    points = rng.uniform(4, 28, (8, 68, 2)).astype(np.float32)
+    points[4, 9] = np.nan
+    points[5] += 1000
+    attention = rng.normal(size=(8, 4, 4)).astype(np.float32)
+    logits = rng.normal(size=(8, 8)).astype(np.float32)
+    outputs = {"logits": jnp.asarray(logits), "attention": jnp.asarray(attention)}
+    batch = {"expression": jnp.asarray(label), "points": jnp.asarray(points)}
+    task = tasks.build("expression", FULL, {"cue": 3.0, "cue_codebook": "paper_code"})
+    assert task.fields == ("expression", "points")
+    loss, scalars = jax.device_get(jax.jit(task.loss)(outputs, batch))
+    plain = jax.device_get(tasks.build("expression", FULL).loss(outputs, batch)[0])
+    maps = action_maps.expression_map(points[:4].astype(float), 32, 4, "paper_code")
+    for i in range(8):
+        if i not in (1, 3):  # the published code knows no contempt
+            assert loss[i] == pytest.approx(plain[i], abs=1e-6)
+            assert scalars["alignment"][i] == scalars["attention_cosine"][i] == 0
+            continue
+        want = cosine(attention[i], maps[i, label[i]])
+        assert scalars["attention_cosine"][i] == pytest.approx(want, abs=0.02)  # float32 edges
+        assert scalars["alignment"][i] == pytest.approx(1 - want, abs=0.02)
+        assert loss[i] - plain[i] == pytest.approx(3 * float(scalars["alignment"][i]), abs=1e-4)
+
+
+def test_attention_is_predicted_between_0_and_1():
+    a = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    a[1] = 0.7
+    task = tasks.build("expression", FULL, {"attention": True})
+    assert task.fields == ("expression",)
+    outputs = {"logits": jnp.zeros((3, 8)), "attention": jnp.asarray(a)}
+    made = task.predict(outputs, {})
+    assert made.keys() == {"probability", "attention"}
+    for i in (0, 2):
+        want = (a[i] - a[i].min()) / (a[i].max() - a[i].min())
+        np.testing.assert_allclose(made["attention"][i], want, atol=1e-6)
+    assert not np.asarray(made["attention"][1]).any()
+    assert tasks.build("expression", FULL, {"cue": 1.0}).predict(outputs, {}).keys() == {
+        "probability"
+    }
+
+
+@pytest.fixture(scope="module")
+def looking():
+    """A net with all options, its variables with a random head, and a batch of images."""
+    task = tasks.build("expression", FULL, {"consistency": 2.0, "attention": True})
+    net = task.module(models.build("convnet", {"widths": (4, 8), "blocks": (0, 1)}))
+    image = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    variables = jax.jit(lambda k: net.init({"params": k, "dropout": k}, image, train=True))(
+        jax.random.key(1)
+    )
+    head = variables["params"]["head"]
+    head["kernel"] = jax.random.normal(jax.random.key(2), head["kernel"].shape)
+    head["bias"] = jax.random.normal(jax.random.key(3), head["bias"].shape)
+    return task, net, variables, image
+
+
+def test_looking_changes_neither_parameters_nor_logits(looking):
+    _, net, variables, image = looking
+    plain = LinearNet(net.backbone, 8)
+    want = plain.apply(variables, image, train=False)["logits"]
+    found = net.apply(variables, image, train=False)
+    assert found.keys() == {"logits", "attention"}
+    np.testing.assert_array_equal(found["logits"], want)
+    spatial = net.backbone.apply(
+        {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree},
+        image,
+        train=False,
+    )["spatial"]
+    np.testing.assert_allclose(found["attention"], np.asarray(spatial).mean(3), atol=1e-6)
+
+
+def test_consistency_compares_the_class_maps_of_both_views(looking):
+    task, net, variables, image = looking
+
+    @jax.jit
+    def run(variables):
+        return net.apply(variables, image, train=True, mutable=["batch_stats"])
+
+    outputs, _ = run(variables)
+    head = variables["params"]["head"]
+    inside = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
+    views = []
+    for view in (image, image[:, :, ::-1]):
+        seen, _ = net.backbone.apply(inside, view, train=True, mutable=["batch_stats"])
+        views.append(np.asarray(seen["spatial"]) @ np.asarray(head["kernel"]))
+    expected = ((views[0] - views[1][:, :, ::-1]) ** 2).mean((1, 2, 3))
+    assert expected.min() > 1e-4
+    batch = {"expression": jnp.asarray([1, 2])}
+    loss, scalars = task.loss(outputs, batch)
+    np.testing.assert_allclose(scalars["consistency"], expected, rtol=1e-3)
+    plain, _ = tasks.build("expression", FULL).loss(outputs, batch)
+    np.testing.assert_allclose(loss - plain, 2 * expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_class_maps_add_up_to_the_logits(looking):
+    _, net, variables, image = looking
+    made, _ = net.apply(variables, image, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(made["class_maps"].mean((1, 2)), made["logits"], atol=1e-4)
+
+
+def test_without_options_the_task_is_what_it_was():
+    task = tasks.build("expression", FULL)
+    assert task.fields == Expression.reads({}) == Expression.reads({"attention": True})
+    assert Expression.reads({"cue": 0.5}) == ("expression", "points")
+    backbone = models.build("convnet", {"widths": (4,), "blocks": (0,)})
+    assert isinstance(task.module(backbone), LinearNet)
+    assert isinstance(tasks.build("expression", FULL, {"cue": 1.0}).module(backbone), LookingNet)
+
+
+def test_wrong_cues():
+    named = {"size": 32, "classes": 2, "points": 68}
+    for spec, kwargs, kind, said in (
+        (Spec(32, classes=8), {"cue": 1.0}, FacebenchError, "68 points"),
+        (Spec(**named, class_names=("happy", "hapy")), {"cue": 1.0}, UsageError, "did you mean"),
+        (FULL, {"cue": 1.0, "cue_codebook": "emfac"}, UsageError, "did you mean 'emfacs'"),
+        (FULL, {"cue": -1.0}, UsageError, "cue is -1"),
+        (FULL, {"consistency": float("nan")}, UsageError, "consistency is nan"),
+        (FULL, {"consistency": 1.0, "features": "spatial"}, UsageError, "expected 'pooled'"),
+    ):
+        with pytest.raises(kind, match=said):
+            tasks.build("expression", spec, kwargs)
+    task = tasks.build("expression", FULL, {"attention": True, "cue_layer": "spatil"})
+    net = task.module(models.build("convnet", {"widths": (4,), "blocks": (0,)}))
+    with pytest.raises(UsageError, match="did you mean 'spatial'"):
+        models.shapes(net, 32)
