@@ -17,6 +17,7 @@ from absl import flags
 from facebench import follow
 from facebench.convert import verb as conversion
 from facebench.errors import FacebenchError, UsageError, nearest
+from facebench.interpret import verb as interpretation
 from facebench.verb import Values, Verb
 from facebench.verb import common as _common
 from facebench.verb import expect as _expect
@@ -283,6 +284,7 @@ VERBS: dict[str, Verb] = {
         _submit,
     ),
     **follow.VERBS,
+    **interpretation.VERBS,
     **conversion.VERBS,
     "leaderboard": Verb(
         "make the boards from the records, or check all of it",

@@ -50,6 +50,10 @@ MAY = {
         *("config", "data", "experiment", "leaderboard", "metrics", "plan", "protocol", "train"),
     },
     "tolerance": {"experiment", "leaderboard", "metrics", "protocol", "reproduce"},
+    "interpret": {
+        *("config", "data", "experiment", "leaderboard", "pictures", "plan", "protocol"),
+        *("selection", "train", "verb"),
+    },
     "plan": {"config", "leaderboard", "protocol"},
     "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
@@ -59,8 +63,8 @@ MAY = {
         *("diff", "explain", "leaderboard", "protocol", "reproduce", "tolerance", "train", "verb"),
     },
     "cli": {
-        *("catalogue", "config", "convert", "follow", "leaderboard", "protocol", "quickstart"),
-        *("run", "score", "verb"),
+        *("catalogue", "config", "convert", "follow", "interpret", "leaderboard", "protocol"),
+        *("quickstart", "run", "score", "verb"),
     },
     "__main__": {"cli"},
     "__init__": set(),
