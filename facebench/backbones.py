@@ -1,8 +1,8 @@
 """The backbone of an experiment: built as its config says, and read where it is frozen.
 
-Frozen, it turns images into features in eval mode, by one compiled program; a probe that is given
-features never sees a pixel. Its weights are the stored ones that the config names, or else those of
-the trial's seed: the very ones that a training of the same config and seed would start from.
+Its weights are the stored ones that the config names, or else those of the trial's seed. Frozen, it
+turns images into features in eval mode, by one compiled program; a probe that is given features
+never sees a pixel. A training of the same config and seed starts from the very same weights.
 """
 
 from __future__ import annotations
@@ -104,6 +104,36 @@ class Weights:
         return self.digest
 
 
+def stored_weights(path: Path, backbone: nn.Module, size: int) -> Weights:
+    """The weights that ``config.model.weights`` names, as arrays of this process.
+
+    The name of the file is part of a trial's identity, and so it must tell the weights.
+
+    Args:
+        path: a file of `facebench.models.stored`.
+        backbone: the unbound backbone that gets them.
+        size: side of the crop in pixels.
+
+    Raises:
+        FacebenchError: there is no such file, it was changed, it is of another backbone, or its
+            name does not end in the digest of its weights.
+    """
+    if not path.is_file():
+        raise FacebenchError(
+            f"config.model.weights: {path}: no such file; it is looked for from the workspace's "
+            "folder on. A trial's backbone becomes one by `facebench convert --trial=FOLDER "
+            "--output=weights`, a published checkpoint by `facebench convert CHECKPOINT ...`"
+        )
+    found = stored.load(path, backbone, size)
+    if not digest.named_in(path.name, found.header["weights"]):
+        short = digest.short(found.header["weights"])
+        raise FacebenchError(
+            f"config.model.weights: {path}: its name must end in the digest of its weights, so "
+            f"that a trial names what it read: rename it to NAME-{short}{path.suffix}"
+        )
+    return Weights(found.variables, found.header["weights"])
+
+
 class _Alone(nn.Module):
     """A backbone under the name that tasks give it: parameters are drawn by their names."""
 
@@ -123,16 +153,14 @@ class Frozen:
         size: side of the crop in pixels.
         batch_size: images at a time, rounded up to what the devices share evenly.
         partition: where it is computed.
-        weights: a file of `facebench.models.stored`; None for those that a seed draws. Its name is
-            part of a trial's identity, and so it must tell the weights.
+        weights: a file of `facebench.models.stored`; None for those that a seed draws.
 
     Attributes:
         rows: images at a time.
 
     Raises:
         UsageError: `which` is none of `facebench.models.FEATURES`.
-        FacebenchError: there is no such file, it is of another backbone, or its name does not end
-            in the digest of its weights.
+        FacebenchError: see `stored_weights`.
     """
 
     def __init__(
@@ -151,7 +179,7 @@ class Frozen:
         unit = partition.batch_parts
         self.rows = -(-batch_size // unit) * unit
         self._partition = partition
-        self._stored = None if weights is None else self._read(weights, backbone, size)
+        self._stored = None if weights is None else self._placed(weights, backbone, size)
 
         def create(key: jax.Array) -> Any:
             image = jnp.zeros((2, size, size, 3), jnp.float32)
@@ -167,18 +195,11 @@ class Frozen:
         self._init = partition.init(create, jax.random.key(0))
         self._look = partition.predict_step(look)
 
-    def _read(self, path: Path, backbone: nn.Module, size: int) -> Weights:
-        found = stored.load(path, backbone, size)
-        short = digest.short(found.header["weights"])
-        if not path.stem.endswith(f"-{short}"):
-            raise FacebenchError(
-                f"config.model.weights: {path}: its name must end in the digest of its weights, so "
-                f"that a trial names what it read: rename it to NAME-{short}{path.suffix}"
-            )
+    def _placed(self, path: Path, backbone: nn.Module, size: int) -> Weights:
+        found = stored_weights(path, backbone, size)
         shapes = jax.eval_shape(lambda: found.variables)
         lie = self._partition.state_shardings(shapes)
-        variables = jax.tree.map(jax.device_put, found.variables, lie)
-        return Weights(variables, found.header["weights"])
+        return Weights(jax.tree.map(jax.device_put, found.variables, lie), found.digest)
 
     def initial(self, seed: int) -> Weights:
         """The backbone's variables: the stored ones, or those that a seed draws."""

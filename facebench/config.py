@@ -45,7 +45,8 @@ def base() -> ConfigDict:
     config.kind = "entry"  # entry | baseline | floor: how the board marks the row
     config.protocol = ""  # TASK/DATASET/REGIME@VERSION
 
-    # A backbone: a short name (facebench list models) or an import path, and its arguments.
+    # A backbone: a short name (facebench list models) or an import path, and its arguments;
+    # model.weights = "weights/NAME-DIGEST.safetensors" to begin with stored ones (docs/weights.md).
     config.model = ConfigDict({"build": "convnet"})
     # Arguments of the protocol's task (head and loss).
     config.task = ConfigDict()
@@ -88,6 +89,7 @@ def base() -> ConfigDict:
     config.optim.weight_decay = 0.0  # on arrays of two or more axes only
     config.optim.clip_norm = 0.0  # of the global gradient; 0: off
     config.optim.layer_decay = 1.0  # lr factor per backbone layer below the last; 1: off
+    config.optim.head_lr_factor = 1.0  # lr of all that is not the backbone, over the backbone's
     config.optim.accumulate = 1  # a batch is cut into so many parts, one after the other
     config.optim.ema = 0.0  # decay of the averaged weights that predict; 0: off
 
@@ -302,6 +304,14 @@ def _choice(value: Any, choices: Sequence[str], path: str) -> None:
         raise UsageError(f"config.{path} is {value!r}: {nearest(str(value), choices)}")
 
 
+def _check_weights(name: Any) -> None:
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UsageError(
+            f"config.model.weights is {name!r}; it must be the path of a file in the workspace, "
+            "from its folder on, such as 'weights/NAME-0123456789ab.safetensors'"
+        )
+
+
 def finish(config: ConfigDict, source: str = "") -> Config:
     """Validates a config and turns it into plain values.
 
@@ -339,10 +349,13 @@ def finish(config: ConfigDict, source: str = "") -> Config:
     if not plain["data"]["images_per_unit"]:  # so that configs from before this key stay the same
         plain["data"].pop("images_per_unit")
     _number(optim, "accumulate", 1, plain["data"]["batch_size"], "optim")
-    for key in ("lr", "warmup", "weight_decay", "clip_norm", "gamma", "final_lr"):
+    for key in ("lr", "warmup", "weight_decay", "clip_norm", "gamma", "final_lr", "head_lr_factor"):
         _number(optim, key, 0, infinite, "optim")
+    if optim["head_lr_factor"] == 1:  # so that configs from before this key stay the same
+        optim.pop("head_lr_factor")
     for key in ("momentum", "b1", "b2", "ema", "layer_decay"):
         _number(optim, key, 0, 1, "optim")
+    _check_weights(plain["model"].get("weights", ""))
     execution = plain.pop("execution")
     _choice(execution["partition"], ("jit", "pmap"), "execution.partition")
     for key in ("log_every", "checkpoint_every", "predict_batch_size"):

@@ -74,3 +74,8 @@ def of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 def short(digest: str, n: int = 12) -> str:
     """The first `n` hexadecimal digits of a digest, for file names and messages."""
     return digest.removeprefix(PREFIX)[:n]
+
+
+def named_in(name: str, digest: str) -> bool:
+    """Whether a file's name says what is in it: ``NAME-0123456789ab.SUFFIX``, see `short`."""
+    return Path(name).stem.endswith(f"-{short(digest)}")

@@ -73,6 +73,7 @@ class Experiment:
                 _ = self._frozen
             return
         self._programs(self._spec(subset, self.partition.axis_name), self._steps(subset))
+        _ = self._stored
 
     # -- a trial -------------------------------------------------------------------------------
 
@@ -262,6 +263,22 @@ class Experiment:
             semantic["model"], semantic["train"]["precision"], spec.size, spec.axis_name, root
         )
 
+    @functools.cached_property
+    def _weights(self) -> Path | None:
+        """The file that the backbone's weights are read from, where the config names one."""
+        weights = self.config.semantic["model"].get("weights")
+        return self.ws.root / weights if weights else None
+
+    @functools.cached_property
+    def _stored(self) -> Any:
+        """The weights that every training starts from; None for those that its seed draws."""
+        from facebench import backbones
+
+        if self._weights is None:
+            return None
+        spec = tasks.Spec(self.protocol.preprocess["size"], axis_name=self.partition.axis_name)
+        return backbones.stored_weights(self._weights, self._backbone(spec), spec.size)
+
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an experiment lives as long as its run)
     def _programs(self, spec: tasks.Spec, steps: int) -> tuple[tasks.Task, Any, Any]:
         """The task, the module and the compiled programs, which trials of one shape share."""
@@ -269,11 +286,6 @@ class Experiment:
 
         semantic, execution = self.config.semantic, self.config.execution
         recipe = semantic["optim"]
-        if semantic["model"].get("weights"):
-            raise FacebenchError(
-                "config.model.weights: a training does not start from stored weights yet; with "
-                "config.probe.features they are read as they are"
-            )
         task = self._task(spec)
         module = task.module(self._backbone(spec))
         schedule = loop.Plan(
@@ -312,6 +324,10 @@ class Experiment:
             "time": {"train_s": 0.0, "predict_s": 0.0},
             "environment": _environment(),
         }
+        given = None
+        if self._stored is not None:
+            facts["initial_weights"] = self._stored.digest
+            given = {name: {"backbone": v} for name, v in self._stored.variables.items()}
         unit = self.partition.batch_parts
         rows = -(-self.config.execution["predict_batch_size"] // unit) * unit
         choice = None
@@ -324,6 +340,7 @@ class Experiment:
                 seed=job.seed,
                 workdir=job.folder,
                 title=title,
+                given=given,
                 look=choice.look if choice else None,
                 look_at=choice.candidates if choice else (),
             )
@@ -432,7 +449,7 @@ class Experiment:
             spec.size,
             semantic["data"]["batch_size"],
             self.partition,
-            self.ws.root / weights if (weights := semantic["model"].get("weights")) else None,
+            self._weights,
         )
 
     def _fitted(
@@ -481,6 +498,7 @@ class Experiment:
             "time": {name: round(value, 3) for name, value in seconds.items()},
             "parameters": probe.parameters + (frozen.parameters if frozen else 0),
             "weights": frozen.untouched() if frozen else None,
+            "initial_weights": frozen.digest if frozen and self._weights else None,
             "environment": _environment(),
         }
 

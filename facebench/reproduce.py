@@ -26,6 +26,7 @@ from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.leaderboard import attestation, stats, trial
 from facebench.leaderboard import record as records
 from facebench.metrics import agreement
+from facebench.models import stored
 from facebench.protocol import Protocol, subset_key
 from facebench.workspace import Workspace
 
@@ -195,6 +196,33 @@ def require_data(ws: Workspace, protocol: Protocol) -> None:
     raise FacebenchError(f"{where}; run: facebench data prepare {name}/{config}{more}")
 
 
+def require_weights(ws: Workspace, of: Claim, keys: Sequence[str]) -> None:
+    """Refuses to begin without the stored weights that the record's backbone began with.
+
+    Raises:
+        FacebenchError: the file is not there, or it holds others.
+    """
+    name, recorded = (
+        semantic.get("model", {}).get("weights")
+        for semantic in (of.config.semantic, of.value["config"]["semantic"])
+    )
+    if not name or name != recorded:  # others are asked for by --with
+        return
+    path, wanted = ws.root / name, {of.rows[key]["initial_weights"] for key in keys}
+    said = ", ".join(sorted(wanted))
+    if not path.is_file():
+        raise FacebenchError(
+            f"{ws.relative(path)}: no such file, and the record begins with its weights ({said}); "
+            "put it there, or make it again as docs/weights.md says. `facebench rescore` needs none"
+        )
+    found = stored.read(path).header["weights"]
+    if {found} != wanted:
+        raise FacebenchError(
+            f"{ws.relative(path)}: holds the weights {found}, and the record begins with {said}: "
+            "what comes out would be another result; get the file that the record was made with"
+        )
+
+
 def reproduce(
     ws: Workspace,
     path: Path,
@@ -227,6 +255,7 @@ def reproduce(
     of = claim(ws, path, overrides)
     chosen = of.chosen(keys)
     require_data(ws, of.protocol)
+    require_weights(ws, of, chosen)
 
     from facebench.experiment import Experiment
     from facebench.train.loop import Interrupted

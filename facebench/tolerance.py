@@ -117,6 +117,7 @@ def measure(ws: Workspace, path: Path, n: int, keys: Sequence[str] = ()) -> list
         if of.rows[key]["status"] != "ok":
             raise UsageError(f"--trial={key}: it diverged: there is nothing to agree with")
     reproduce.require_data(ws, of.protocol)
+    reproduce.require_weights(ws, of, chosen)
     runs: list[Run] = []
     with files.explained(ws.runs, "running again"):
         ws.runs.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,8 @@ MAY = {
     "explain": {"config", "leaderboard", "metrics", "protocol"},
     "diff": {"explain", "leaderboard", "metrics", "protocol"},
     "reproduce": {
-        *("config", "data", "experiment", "leaderboard", "metrics", "plan", "protocol", "train"),
+        *("config", "data", "experiment", "leaderboard", "metrics", "models", "plan", "protocol"),
+        "train",
     },
     "tolerance": {"experiment", "leaderboard", "metrics", "protocol", "reproduce"},
     "interpret": {
@@ -58,7 +59,7 @@ MAY = {
     "catalogue": {"data", "leaderboard", "metrics", "models", "probes", "protocol", "tasks"},
     "quickstart": {"data", "leaderboard", "metrics", "pictures", "protocol"},
     "verb": set(),
-    "convert": {"models", "verb"},
+    "convert": {"leaderboard", "models", "protocol", "train", "verb"},
     "follow": {
         *("diff", "explain", "leaderboard", "protocol", "reproduce", "tolerance", "train", "verb"),
     },

@@ -15,13 +15,15 @@ from facebench.verb import Values, Verb, common, expect, value_of, workspace
 
 CONVERT = (
     "convert CHECKPOINT --model=NAME [--model.FIELD=VALUE ..] --output=FOLDER [--size=PX] "
-    "[--key=NAME] [--prove=EXAMPLE.npz]"
+    "[--key=NAME] [--prove=EXAMPLE.npz] | --trial=RUN_FOLDER --output=FOLDER [--licence=TEXT]"
 )
+OF_TRIALS = ("trial", "output", "licence", "workspace", "data_dir")  # flags that --trial takes
 _FIELD = re.compile(r"--?(model\.\w+)(=.*)?")
 
 
 def _flags(values: Values, argv: Sequence[str]) -> None:
     common(values)
+    flags.DEFINE_string("trial", None, "The folder of a finished trial, for its backbone.", values)
     flags.DEFINE_string("model", None, "The backbone: `facebench list models`.", values)
     for name in {match.group(1) for word in argv if (match := _FIELD.fullmatch(word))}:
         flags.DEFINE_string(name, None, "A field of the backbone (JSON or text).", values)
@@ -51,7 +53,37 @@ def _field(text: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _of_trial(values: Values, args: list[str]) -> int:
+    expect(args, 0, 0, CONVERT)
+    if other := [n for n in values if n not in OF_TRIALS and values[n].present]:
+        raise UsageError(
+            f"--{other[0]} is of a checkpoint; a trial says itself what it trained: leave it out"
+        )
+    if value_of(values, "output") is None:
+        raise UsageError(f"convert needs --output; usage: facebench {CONVERT}")
+    from facebench.convert import trained
+
+    space = workspace(values)
+    path, header = trained.convert(
+        space,
+        Path(value_of(values, "trial")),
+        Path(value_of(values, "output")),
+        value_of(values, "licence"),
+    )
+    of = header["trial"]
+    print(f"read    {of['entry']} of {of['protocol']}, {of['value']:g}, seed {of['seed']}")
+    print(f"model   {header['model']}, {header['parameters']:,} parameters, {header['size']} px")
+    print(f"weights {header['weights']}")
+    print(f"wrote   {path}")
+    if path.resolve().is_relative_to(space.root):
+        name = path.resolve().relative_to(space.root)
+        print(f'a run begins with it by: config.model.weights = "{name}"')
+    return 0
+
+
 def _call(values: Values, args: list[str]) -> int:
+    if value_of(values, "trial") is not None:
+        return _of_trial(values, args)
     (source,) = expect(args, 1, 1, CONVERT)
     for name in ("model", "output"):
         if value_of(values, name) is None:
@@ -93,5 +125,7 @@ def _call(values: Values, args: list[str]) -> int:
 
 
 VERBS = {
-    "convert": Verb("PyTorch weights to a file that a run starts from", CONVERT, _flags, _call)
+    "convert": Verb(
+        "PyTorch weights, or a trial's, to a file that a run starts from", CONVERT, _flags, _call
+    )
 }

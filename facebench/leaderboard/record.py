@@ -118,6 +118,8 @@ def faults(of: Protocol, record: Mapping[str, Any]) -> list[str]:
             continue
         found = trial_faults(of, record["entry"], record["config"]["digest"], row, *expected[key])
         lines += [f"trial {key}: {fault}" for fault in found]
+        if wrong := trial.initial_fault(record["config"]["semantic"], row.get("initial_weights")):
+            lines.append(f"trial {key}: {wrong}")
     return lines
 
 

@@ -143,12 +143,37 @@ def _check(value: Mapping[str, Any], path: Path) -> None:
             f"{path}: config.digest is {digest.short(value['config']['digest'])}, but the "
             f"semantic config has {digest.short(found)}"
         )
+    semantic, initial = value["config"]["semantic"], value["model"].get("initial_weights")
+    if fault := initial_fault(semantic, initial):
+        raise FacebenchError(f"{path}: model.{fault}")
     status, content = value["status"], value["predictions"]["content_digest"]
     if (status == "ok") != (content is not None):
         raise FacebenchError(
             f"{path}: status {status!r} does not go with predictions.content_digest {content!r}: "
             "it is null for a diverged trial, else a digest"
         )
+
+
+def initial_fault(semantic: Mapping[str, Any], initial: str | None) -> str | None:
+    """Why the weights that a backbone began with are not those of its config; None if they are.
+
+    Args:
+        semantic: the semantic half of the config; ``model.weights`` names a file.
+        initial: digest of the weights that were read, None where there were none.
+    """
+    model = semantic.get("model")
+    name = model.get("weights") if isinstance(model, Mapping) else None
+    if bool(name) != (initial is not None):
+        return (
+            f"initial_weights is {initial!r}, but config.model.weights is {name!r}: the one is the "
+            "digest of what the other names"
+        )
+    if name and initial and not digest.named_in(str(name), initial):
+        return (
+            f"initial_weights is {digest.short(initial)}, but config.model.weights is {name!r}, "
+            "whose name must end in that"
+        )
+    return None
 
 
 def compose(
@@ -166,6 +191,7 @@ def compose(
     environment: Mapping[str, Any],
     weights: str | None = None,
     step: int | None = None,
+    initial_weights: str | None = None,
 ) -> dict[str, Any]:
     """Puts together the value of ``trial.json`` with all ids and digests in place.
 
@@ -183,6 +209,7 @@ def compose(
         environment: see `environment`.
         weights: digest of the parameters after training, by which a re-run can be compared.
         step: of the training that is reported, where it was chosen on dev; else the last one is.
+        initial_weights: digest of the stored weights that the backbone began with, if it did.
     """
     ok = stored is not None and metrics is not None
     config_digest = digest.of_json(config["semantic"])
@@ -208,7 +235,8 @@ def compose(
         },
         "time": dict(time),
         "model": {"parameters": parameters, "weights": weights}
-        | ({} if step is None else {"step": step}),
+        | ({} if step is None else {"step": step})
+        | ({} if initial_weights is None else {"initial_weights": initial_weights}),
         "environment": dict(environment),
     }
 

@@ -11,9 +11,11 @@ one text, ``facebench``, a JSON object in canonical form:
 ``size``        side of the images in pixels
 ``parameters``  how many there are
 ``weights``     digest of all variables, by name, type, shape and value (`facebench.digest`)
-``source``      digest of the file that they were read from
-``key``         where in that file they were
+``source``      digest of the file that they were read from, or the id of the trial they are of
+``key``         where in it they were
 ``licence``     what the one who converted them said of their terms
+``trial``       of a trial's backbone alone: ``protocol``, ``entry``, ``value`` of the regime,
+                ``seed``, and ``weights``, the digest of all that the trial predicted with
 ==============  ================================================================================
 
 Equal weights give equal files. What is read is held against the digest, and against the backbone
@@ -50,6 +52,13 @@ _KINDS: dict[str, Any] = {
     "source": str,
     "key": str,
     "licence": str,
+}
+_TRIAL: dict[str, tuple[type, ...]] = {
+    "protocol": (str,),
+    "entry": (str,),
+    "value": (float, int),
+    "seed": (int,),
+    "weights": (str,),
 }
 
 
@@ -117,7 +126,7 @@ def _plain(module: Any, name: str, value: Any) -> Any:
 
 
 def describe(
-    module: Any, model: str, size: int, variables: Mapping[str, Any], **origin: str
+    module: Any, model: str, size: int, variables: Mapping[str, Any], **origin: Any
 ) -> dict[str, Any]:
     """The header for a backbone's variables.
 
@@ -126,7 +135,7 @@ def describe(
         model: the name it was built by.
         size: side of the images in pixels.
         variables: nested dicts of arrays.
-        origin: ``source``, ``key`` and ``licence``.
+        origin: ``source``, ``key`` and ``licence``; ``trial`` where they are of one.
     """
     arrays = flat(variables)
     return {
@@ -174,11 +183,11 @@ def read(path: Path) -> Stored:
             f"{path}: format {str(found)[:40]}, expected {FORMAT}; convert it with this release"
         )
     for name, kind in _KINDS.items():
-        if type(header.get(name)) is not kind:
-            raise FacebenchError(
-                f"{path}: {name} of its header is {str(header.get(name))[:40]!r}, expected "
-                f"{kind.__name__}; convert it again"
-            )
+        _require(path, name, header.get(name), (kind,))
+    if "trial" in header:
+        _require(path, "trial", header["trial"], (dict,))
+        for name, kinds in _TRIAL.items():
+            _require(path, f"trial.{name}", header["trial"].get(name), kinds)
     variables: dict[str, Any] = {}
     for name, array in arrays.items():
         if array.dtype != np.float32:
@@ -198,6 +207,14 @@ def read(path: Path) -> Stored:
             "the file was changed: convert it again"
         )
     return Stored(header, variables)
+
+
+def _require(path: Path, name: str, value: Any, kinds: tuple[type, ...]) -> None:
+    if type(value) not in kinds:
+        raise FacebenchError(
+            f"{path}: {name} of its header is {str(value)[:40]!r}, expected "
+            f"{kinds[0].__name__}; convert it again"
+        )
 
 
 def load(path: Path, module: Any, size: int) -> Stored:

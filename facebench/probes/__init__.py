@@ -31,6 +31,7 @@ BUILT_IN = {
     "all_positive": "facebench.probes.ridge:AllPositive",
     "constant": "facebench.probes.ridge:Constant",
     "features": "facebench.probes.closed_form:Features",
+    "logistic": "facebench.probes.logistic:Logistic",
     "ridge": "facebench.probes.ridge:Ridge",
     "shuffled": "facebench.probes.ridge:Shuffled",
     "raw_pixels": "facebench.probes.closed_form:RawPixels",

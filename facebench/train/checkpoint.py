@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -16,11 +17,34 @@ from facebench import digest, files
 from facebench.errors import FacebenchError
 from facebench.train import partition
 
+STEPS = "steps"  # a folder below a run's checkpoints
+
 
 def layout(state: Any) -> dict[str, str]:
     """Every array's name, shape and type: what makes a checkpoint fit a model."""
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {partition.leaf_name(path): f"{tuple(x.shape)} {x.dtype}" for path, x in leaves}
+
+
+@contextlib.contextmanager
+def _explained(folder: Path, doing: str) -> Iterator[None]:
+    """Turns what Orbax raises into one line that says the remedy."""
+    try:
+        yield
+    except FacebenchError:
+        raise
+    except Exception as error:
+        text = str(error)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+            raise FacebenchError(
+                f"{folder}: {doing} failed: the disk is full; free some space and run the same "
+                "command again: it goes on from the last whole checkpoint"
+            ) from error
+        raise FacebenchError(
+            f"{folder}: {doing} failed: {text.splitlines()[0] if text else error!r}; "
+            "if the files are damaged, remove that step's folder and run again"
+        ) from error
 
 
 class Checkpointer:
@@ -39,15 +63,15 @@ class Checkpointer:
         self.folder = folder
         self._abstract = abstract
         self._size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
-        logging.set_verbosity(logging.FATAL)  # Orbax tells of every step; what fails is raised
+        _quiet()
         found, mine = folder / "layout.json", layout(abstract)
         if found.exists():
             self._compare(files.read_json(found), mine)
         else:
             files.write_json(found, mine)
-        with self._explained("opening checkpoints"):
+        with _explained(self.folder, "opening checkpoints"):
             self._manager = ocp.CheckpointManager(
-                folder.resolve() / "steps",
+                folder.resolve() / STEPS,
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=keep, create=True, enable_async_checkpointing=True
                 ),
@@ -65,28 +89,6 @@ class Checkpointer:
                     "config.entry"
                 )
 
-    @contextlib.contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except FacebenchError:
-            raise
-        except Exception as error:
-            text = str(error)
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            if full or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
-                raise self._full(doing) from error
-            raise FacebenchError(
-                f"{self.folder}: {doing} failed: {text.splitlines()[0] if text else error!r}; "
-                "if the files are damaged, remove that step's folder and run again"
-            ) from error
-
-    def _full(self, doing: str) -> FacebenchError:
-        return FacebenchError(
-            f"{self.folder}: {doing} failed: the disk is full; free some space and run the same "
-            "command again: it goes on from the last whole checkpoint"
-        )
-
     def latest(self) -> int | None:
         """The step of the latest whole checkpoint, or None."""
         return self._manager.latest_step()
@@ -94,7 +96,7 @@ class Checkpointer:
     def save(self, step: int, state: Any) -> None:
         """Starts to save; returns once the arrays are copied from the devices."""
         doing = f"saving step {step}"
-        with self._explained(doing):
+        with _explained(self.folder, doing):
             if self._manager.latest_step() != step:
                 # Asked before, since writes that fail half-way end in tracebacks of other threads.
                 files.require_room(self.folder, self._size, doing)
@@ -102,18 +104,48 @@ class Checkpointer:
 
     def restore(self, step: int) -> Any:
         """Reads a step's state onto the devices that the abstract state names."""
-        with self._explained(f"restoring step {step}"):
+        with _explained(self.folder, f"restoring step {step}"):
             return self._manager.restore(step, args=ocp.args.StandardRestore(self._abstract))
 
     def wait(self) -> None:
         """Waits until what was saved stands on disk."""
-        with self._explained("saving"):
+        with _explained(self.folder, "saving"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
         self.wait()
         self._manager.close()
+
+
+def read(folder: Path) -> tuple[int, dict[str, Any]]:
+    """The latest checkpoint as NumPy arrays, whatever devices it was saved from.
+
+    Args:
+        folder: a run's checkpoints.
+
+    Returns:
+        Its step, and the state as nested dicts (and lists, in the optimiser's part).
+
+    Raises:
+        FacebenchError: there is none, or it is damaged.
+    """
+    _quiet()
+    steps = folder / STEPS
+    saved = [int(p.name) for p in steps.iterdir() if p.name.isdigit()] if steps.is_dir() else []
+    if not saved:
+        raise FacebenchError(f"{folder}: no checkpoint is left there; run the trial again")
+    step = max(saved)
+    with _explained(folder, f"reading step {step}"):
+        item = (steps / str(step) / "default").resolve()
+        with ocp.PyTreeCheckpointer() as reader:
+            tree = reader.metadata(item).item_metadata.tree
+            whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            return step, reader.restore(item, restore_args=whole)
+
+
+def _quiet() -> None:
+    logging.set_verbosity(logging.FATAL)  # Orbax tells of every step; what fails is raised
 
 
 def params_digest(tree: Any) -> str:

@@ -120,7 +120,8 @@ class Programs:
     Attributes:
         plan: as given.
         partition: as given.
-        create: ``create(key)``, the state at step 0, uncompiled.
+        create: ``create(key, given=None)``, the state at step 0, uncompiled; variables that are
+            `given` stand in the place of drawn ones, see `facebench.train.state.create`.
         init: the same, compiled.
         train_step: ``train_step(state, batch, key) -> (state, metrics)``, compiled; the old state
             is given up.
@@ -141,9 +142,9 @@ class Programs:
     ):
         partition.check_batch(plan.batch_size, plan.accumulate, "config.data.batch_size")
 
-        def create(key: jax.Array) -> state_lib.State:
+        def create(key: jax.Array, given: Any = None) -> state_lib.State:
             image = jnp.zeros((2, *image_shape), jnp.float32)
-            return state_lib.create(module, optimizer, image, key, ema=plan.ema > 0)
+            return state_lib.create(module, optimizer, image, key, ema=plan.ema > 0, given=given)
 
         self.plan, self.partition = plan, partition
         self.create = create
@@ -168,6 +169,7 @@ def fit(
     seed: int,
     workdir: Path,
     title: str = "",
+    given: Mapping[str, Any] | None = None,
     look: Callable[[int, state_lib.State], None] | None = None,
     look_at: Collection[int] = (),
 ) -> Fitted:
@@ -185,6 +187,8 @@ def fit(
         seed: of parameters, dropout and everything else drawn here.
         workdir: gets ``checkpoints/`` and ``metrics.jsonl``.
         title: stands before every progress line.
+        given: variables that the first step begins with instead of drawn ones; what a checkpoint
+            holds has begun with them already.
         look: called as ``look(step, state)``; it changes nothing.
         look_at: at which steps. After a kill those since the last checkpoint come again.
 
@@ -210,7 +214,7 @@ def fit(
             f"{workdir}: has a checkpoint of step {start}, beyond the {plan.steps} steps asked "
             "for; remove its folder checkpoints/ to start again"
         )
-    state = checkpoints.restore(start) if start else programs.init(key)
+    state = checkpoints.restore(start) if start else programs.init(key, given)
     if start == plan.steps:
         checkpoints.close()
         return Fitted(state, 0.0, 0.0, 0.0)

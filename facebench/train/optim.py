@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -42,14 +43,19 @@ def decayed(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
-def layer_scales(params: Any, decay: float) -> Any:
+def layer_scales(params: Any, decay: float, head: float = 1.0) -> Any:
     """Learning-rate factors that fall by `decay` per layer from the head down to the stem.
 
     A layer is named by the numbers in a parameter's path below ``backbone``: ``stage2_block1`` is
-    (2, 1), ``block_10`` is (10,); layers are ranked by them. Of what has no number, the stem, patch
-    and position embeddings and tokens belong to the first layer, the rest (a final norm) to the
-    last. Everything outside the backbone has factor 1 (Clark et al. 2020, ELECTRA, section 3.1, as
-    used for fine-tuning by BEiT and MAE).
+    (2, 1), ``block_10`` is (10,); layers are ranked by them. ``stage2_merge`` belongs to the last
+    block of its stage. Of what has no number, the stem, patch and position embeddings and tokens
+    belong to the first layer, the rest (a final norm) to the last (Clark et al. 2020, ELECTRA,
+    section 3.1, as used for fine-tuning by BEiT and MAE).
+
+    Args:
+        params: of a module with a submodule ``backbone``.
+        decay: factor from one layer to the one below it.
+        head: factor of everything outside the backbone.
 
     Returns:
         A tree like `params` of Python floats.
@@ -63,17 +69,17 @@ def layer_scales(params: Any, decay: float) -> Any:
         inside = names[names.index("backbone") + 1 :]
         for name in inside:
             if re.match(r"(block|stage|layer)", name) and (numbers := re.findall(r"\d+", name)):
-                return tuple(map(int, numbers))
+                return (*map(int, numbers), *(last if "_merge" in name else ()))
         return first if re.match(r"stem|patch|pos|embed|cls|class|token", inside[0]) else last
 
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    blocks = sorted({n for n in map(layer, paths) if n not in (None, first, last)})
-    rank: dict[tuple[int, ...], int] = {first: 0, last: len(blocks)}
-    rank |= {numbers: i + 1 for i, numbers in enumerate(blocks)}
+    blocks = sorted({n for n in map(layer, paths) if n and n != first and n[-1] != last[0]})
 
     def scale(path: Any, _: Any) -> float:
         numbers = layer(path)
-        return 1.0 if numbers is None else decay ** (len(blocks) + 1 - rank[numbers])
+        if numbers is None:
+            return head
+        return decay ** (len(blocks) + 1 - bisect.bisect(blocks, numbers))
 
     return jax.tree_util.tree_map_with_path(scale, params)
 
@@ -107,12 +113,12 @@ def make(recipe: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
     else:
         parts.append(optax.add_decayed_weights(decay, decayed))
         parts.append(optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), decayed))
-    if recipe["layer_decay"] != 1.0:
-        factor = float(recipe["layer_decay"])
+    factor, head = float(recipe["layer_decay"]), float(recipe.get("head_lr_factor", 1.0))
+    if (factor, head) != (1.0, 1.0):
         parts.append(
             optax.stateless(
                 lambda updates, params: jax.tree.map(
-                    lambda u, s: u * s, updates, layer_scales(params, factor)
+                    lambda u, s: u * s, updates, layer_scales(params, factor, head)
                 )
             )
         )

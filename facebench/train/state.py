@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from facebench.errors import FacebenchError
+
 
 @flax.struct.dataclass
 class State:
@@ -47,6 +49,7 @@ def create(
     key: jax.Array,
     *,
     ema: bool = False,
+    given: Mapping[str, Any] | None = None,
 ) -> State:
     """Initialises a state; a pure function of its arguments, so it can be jitted or only shaped.
 
@@ -56,9 +59,16 @@ def create(
         image: [B, H, W, 3] float, values unused.
         key: a JAX random key.
         ema: whether to keep averaged parameters.
+        given: variables to begin with in the place of drawn ones: part of the module's tree,
+            ``{"params": {"backbone": ...}}``. Averages and the optimiser begin with them, too.
+
+    Raises:
+        FacebenchError: the module has no variable of such a name, or of another shape.
     """
     parameters_key, dropout_key = jax.random.split(key)
     variables = module.init({"params": parameters_key, "dropout": dropout_key}, image, train=True)
+    if given is not None:
+        variables = _put(variables, given, "")
     collections: Mapping[str, Any] = {k: v for k, v in variables.items() if k != "params"}
     params = variables["params"]
     return State(
@@ -68,3 +78,24 @@ def create(
         ema=jax.tree.map(jnp.copy, params) if ema else {},
         opt_state=optimizer.init(params),
     )
+
+
+def _put(tree: Any, given: Any, path: str) -> Any:
+    """`tree` with the leaves of `given` in the place of its own."""
+    if not isinstance(given, Mapping):
+        if jnp.shape(tree) != jnp.shape(given):
+            raise FacebenchError(
+                f"variable {path} is to begin as an array {jnp.shape(given)}, but the module has "
+                f"{jnp.shape(tree)} there"
+            )
+        return jnp.asarray(given, tree.dtype)
+    if not isinstance(tree, Mapping) or given.keys() - tree.keys():
+        there = sorted(tree) if isinstance(tree, Mapping) else "an array"
+        raise FacebenchError(
+            f"variables {path or 'of the module'}: {sorted(given)} are to be begun with, but the "
+            f"module has {there}"
+        )
+    return {
+        name: _put(child, given[name], f"{path}/{name}".lstrip("/")) if name in given else child
+        for name, child in tree.items()
+    }

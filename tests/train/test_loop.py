@@ -6,16 +6,17 @@ import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 import toys
 
 from facebench.errors import FacebenchError
-from facebench.train import checkpoint, log, loop, partition
+from facebench.train import checkpoint, log, loop, partition, state
 
 STEPS = 12
 
 
-def fit(workdir, batches=toys.batches, steps=STEPS, net=None, mesh=1, seed=3, **plan):
+def fit(workdir, batches=toys.batches, steps=STEPS, net=None, mesh=1, seed=3, given=None, **plan):
     place = partition.Partition(
         partition.make_mesh({"data": -1, "fsdp": 1, "model": 1}, jax.devices()[:mesh])
     )
@@ -28,7 +29,7 @@ def fit(workdir, batches=toys.batches, steps=STEPS, net=None, mesh=1, seed=3, **
         partition=place,
         image_shape=(12, 12, 3),
     )
-    return loop.fit(programs, batches=batches, seed=seed, workdir=workdir)
+    return loop.fit(programs, batches=batches, seed=seed, workdir=workdir, given=given)
 
 
 def bits(fitted):
@@ -75,6 +76,59 @@ def test_a_run_that_broke_goes_on_to_the_same_bits(tmp_path, whole, at):
     assert seen == [at // 5 * 5]
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
     assert steps == [4, 8, 12]
+
+
+GIVEN = {
+    "params": {"stem": {"kernel": np.full((3, 3, 3, 8), 0.02, np.float32)}},
+    "batch_stats": {"BatchNorm_0": {"mean": np.full(8, 0.5, np.float32)}},
+}
+
+
+def test_given_variables_stand_in_the_place_of_drawn_ones():
+    """Averages and what the optimiser keeps begin with them; all else is as it was drawn."""
+    keeps = optax.GradientTransformation(lambda params: params, lambda g, s, p: (g, s))
+    image = np.zeros((2, 12, 12, 3), np.float32)
+    drawn, begun = (
+        state.create(toys.Net(), keeps, image, jax.random.key(3), ema=True, given=given)
+        for given in (None, GIVEN)
+    )
+    stem = GIVEN["params"]["stem"]["kernel"]
+    for params in (begun.params, begun.ema, begun.opt_state):
+        assert np.array_equal(params["stem"]["kernel"], stem)
+        assert np.array_equal(params["stem"]["bias"], drawn.params["stem"]["bias"])
+        assert np.array_equal(params["wide"]["kernel"], drawn.params["wide"]["kernel"])
+    stats, before = (s.collections["batch_stats"]["BatchNorm_0"] for s in (begun, drawn))
+    assert np.array_equal(stats["mean"], np.full(8, 0.5))
+    assert np.array_equal(stats["var"], before["var"])
+    for wrong, said in (
+        ({"params": {"stemm": {}}}, "variables params: .*stemm.* the module has .*stem"),
+        ({"params": {"stem": {"bias": np.zeros(3)}}}, r"params/stem/bias .*\(3,\).* has \(8,\)"),
+        ({"parms": {}}, "variables of the module"),
+        ({"params": {"stem": {"bias": {"x": np.zeros(3)}}}}, "the module has an array"),
+    ):
+        with pytest.raises(FacebenchError, match=said):
+            state.create(toys.Net(), keeps, image, jax.random.key(3), given=wrong)
+
+
+def test_a_run_that_began_with_given_variables_is_not_given_them_again(tmp_path, whole):
+    """After a kill it goes on to the same bits, with or without them; another start is another."""
+    begun = bits(fit(tmp_path / "whole", given=GIVEN))
+    assert begun != whole
+
+    def breaking(start):
+        yield from (toys.batch(step) for step in range(start, 7))
+        raise FaultError
+
+    for name, later in (("with", GIVEN), ("without", None)):
+        with pytest.raises(FaultError):
+            fit(tmp_path / name, breaking, given=GIVEN)
+        assert bits(fit(tmp_path / name, given=later)) == begun
+    # and a checkpoint is read back as arrays, whatever device it was on
+    step, kept = checkpoint.read(tmp_path / "whole" / "checkpoints")
+    again = fit(tmp_path / "whole")
+    variables = {"params": kept["ema"], **kept["collections"]}
+    assert step == STEPS
+    assert checkpoint.params_digest(variables) == checkpoint.params_digest(again.state.variables())
 
 
 def test_a_finished_run_trains_no_more(tmp_path, whole):

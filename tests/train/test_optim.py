@@ -122,6 +122,8 @@ def test_layer_decay_ranks_layers_from_stem_to_head():
 
 def test_layer_decay_knows_the_built_in_backbones():
     from facebench.models.convnet import ConvNet
+    from facebench.models.iresnet import IResNet
+    from facebench.models.swin import Swin
     from facebench.models.vit import ViT
 
     def scales(net):
@@ -136,10 +138,37 @@ def test_layer_decay_knows_the_built_in_backbones():
     assert conv["stage2_block1"] == {0.5**2}
     assert conv["stage2_block2"] == {0.5}
     assert conv["act"] == {0.5}
+    deep = scales(IResNet(blocks=(1, 2, 1, 1), width=4, dim=4))
+    assert deep["stem_conv"] == deep["stem_bn"] == deep["stem_prelu"] == {0.5**6}
+    places = [deep[f"layer{name}"] for name in ("1_0", "2_0", "2_1", "3_0", "4_0")]
+    assert places == [{0.5**5}, {0.5**4}, {0.5**3}, {0.5**2}, {0.5}]
+    assert deep["bn2"] == deep["fc"] == deep["features"] == {0.5}
+    swin = scales(Swin(patch=4, dim=4, depths=(1, 2), heads=(1, 2), window=4, embedding=3))
+    assert swin["patch_embed"] == swin["patch_norm"] == {0.5**4}
+    assert swin["stage0_block0"] == swin["stage0_merge"] == swin["stage0_merge_norm"] == {0.5**3}
+    assert (swin["stage1_block0"], swin["stage1_block1"]) == ({0.5**2}, {0.5})
+    assert swin["norm"] == swin["feature_0"] == {0.5}
     vit = scales(ViT(patch=8, dim=8, depth=3, heads=2))
     blocks = sorted(k for k in vit if "block" in k)
     assert [vit[k] for k in blocks] == [{0.5**3}, {0.5**2}, {0.5}]
     assert {v for k in set(vit) - set(blocks) for v in vit[k]} == {0.5**4, 0.5}
+
+
+def test_the_head_learns_at_a_rate_of_its_own():
+    params = {"backbone": {"stem": jnp.ones(2), "block_0": jnp.ones(2)}, "head": jnp.ones(2)}
+    grads = jax.tree.map(lambda p: 0.5 * p, params)
+
+    def change(**recipe):
+        plain = {"momentum": 0.0, "weight_decay": 0.0, "warmup": 0, "schedule": "constant"}
+        tx = optim.make(toys.recipe(**plain, lr=0.1, **recipe), 10)
+        return jax.tree.map(lambda u: float(u[0]), tx.update(grads, tx.init(params), params)[0])
+
+    faster = change(head_lr_factor=10.0)
+    assert faster["backbone"] == pytest.approx({"stem": -0.05, "block_0": -0.05})
+    assert faster["head"] == pytest.approx(-0.5)
+    both = change(head_lr_factor=4.0, layer_decay=0.5)
+    assert both["backbone"] == pytest.approx({"stem": -0.0125, "block_0": -0.025})
+    assert both["head"] == pytest.approx(-0.2)
 
 
 def test_averaged_weights_and_masked_examples():

@@ -292,10 +292,6 @@ def test_stored_weights_are_not_what_a_training_from_scratch_begins_with(space, 
     spec = experiment(space, "landmarks/toyfaces/few@1", RIDGE, MODEL | {"weights": "w.npz"})
     assert cli.main(["run", spec]) == 2
     assert "adaptation 'scratch' starts from nothing" in capsys.readouterr().err
-    name = protocol(space, "landmarks", "other", adaptation="adapted")
-    spec = experiment(space, name, {"build": ""}, MODEL | {"weights": "w.safetensors"})
-    assert cli.main(["run", f"{spec}:entry"]) == 1
-    assert "a training does not start from stored weights yet" in capsys.readouterr().err
 
 
 def test_stored_weights_are_read_as_they_are(space, capsys):
@@ -319,6 +315,7 @@ def test_stored_weights_are_read_as_they_are(space, capsys):
     assert cli.main(["run", f"{spec}:entry", "--seed=1", "--regime=1"]) == 0
     trial, _ = only_trial(space)
     assert trial["model"]["weights"] == weights.digest
+    assert trial["model"]["initial_weights"] == weights.digest
     of = made(space, spec)
     (mine,) = of._frozen.read(of._frozen.initial(1).variables, iter([crops(of, "dev")]))
     (its,) = drawn._frozen.read(weights.variables, iter([crops(of, "dev")]))
