@@ -21,12 +21,12 @@ import numpy as np
 
 from facebench import config, models, plan, selection, workspace
 from facebench import protocol as protocols
+from facebench.convert import trained
 from facebench.data import pipeline, subsets
 from facebench.errors import FacebenchError
 from facebench.experiment import Experiment
 from facebench.leaderboard import trial
 from facebench.probes import identity
-from facebench.train import checkpoint
 from facebench.train.step import normalize
 
 
@@ -60,9 +60,7 @@ def probe(folder: Path, which: str, split: str, untrained: bool) -> list[dict[st
         raise FacebenchError(f"{folder}: an identity probe is of a training that did not diverge")
     experiment = Experiment(ws, config.restore(semantic), of)
     job = plan.Job(said["regime"]["value"], said["seed"], folder, "done")
-    module, variables = experiment.restored(job)
-    if checkpoint.params_digest(variables) != said["model"]["weights"]:
-        raise FacebenchError(f"{folder}: its checkpoint is not what predicted; run it again")
+    module, variables = experiment.module(job), trained.variables(folder, said)
     if split == "dev":
         part, rows, _ = selection.dev(of, experiment.dataset)
     else:

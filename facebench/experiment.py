@@ -371,44 +371,11 @@ class Experiment:
             "weights": checkpoint.params_digest(variables),
         }
 
-    def restored(self, job: plan.Job) -> tuple[Any, Any]:
-        """The module of a finished training and the variables that predicted; nothing is trained.
-
-        Args:
-            job: a trial that is finished; its folder holds the checkpoints.
-
-        Returns:
-            the module, and its variables on the host.
-
-        Raises:
-            FacebenchError: the checkpoint is gone, or is of another model.
-        """
-        import jax
-
-        from facebench.train.checkpoint import Checkpointer
-
+    def module(self, job: plan.Job) -> Any:
+        """The Flax module of a training, whose variables `convert.trained.variables` reads."""
         subset, _ = subsets.of_protocol(self.protocol, self.dataset, job.value, job.seed)
-        steps = self._steps(subset)
-        if not (job.folder / "checkpoints" / "steps" / str(steps)).is_dir():
-            raise FacebenchError(
-                f"{job.folder}: the checkpoint of step {steps} is gone, and with it the weights; "
-                "remove the folder and run the trial again"
-            )
-        _, module, programs = self._programs(self._spec(subset, self.partition.axis_name), steps)
-        shapes = jax.eval_shape(programs.create, jax.random.key(0))
-        lie = self.partition.state_shardings(shapes)
-        abstract = jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, lie
-        )
-        checkpoints = Checkpointer(job.folder / "checkpoints", abstract)
-        try:
-            variables = checkpoints.restore(steps).variables()
-        finally:
-            checkpoints.close()
-        if self.protocol.selection == "dev":
-            rows = self.config.execution["predict_batch_size"]
-            variables = self._choice(job.folder, programs, rows).variables(variables)
-        return module, jax.device_get(variables)
+        spec = self._spec(subset, self.partition.axis_name)
+        return self._programs(spec, self._steps(subset))[1]
 
     def _choice(self, folder: Path, programs: Any, rows: int) -> Any:
         """Which step is reported, chosen on dev."""

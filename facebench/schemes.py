@@ -254,7 +254,8 @@ EXPRESSIONS: tuple[str, ...] = (
 #: name, never by number: no two of these agree. Place 0 is the dataset's lowest id, which is 1 in
 #: RAF-DB's list (`EXPRESSION_FIRST_ID`) and 0 elsewhere. FER+ is in the order of its vote columns,
 #: without its last two, "unknown" and "NF"; SFEW has no ids but folders, here in sorted order.
-#: ExpW's could not be confirmed from a public source. AffectNet's ids 8 to 10 (none, uncertain, no face) are no expressions.
+#: ExpW's could not be confirmed from a public source. AffectNet's ids 8 to 10 (none, uncertain, no
+#: face) are no expressions.
 EXPRESSION_ORDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "affectnet": EXPRESSIONS,

@@ -52,7 +52,7 @@ MAY = {
     },
     "tolerance": {"experiment", "leaderboard", "metrics", "protocol", "reproduce"},
     "interpret": {
-        *("config", "data", "experiment", "leaderboard", "pictures", "plan", "protocol"),
+        *("config", "convert", "data", "experiment", "leaderboard", "pictures", "plan", "protocol"),
         *("selection", "train", "verb"),
     },
     "plan": {"config", "leaderboard", "protocol"},

@@ -56,11 +56,11 @@ def convert(ws: Workspace, folder: Path, output: Path, licence: str = "") -> tup
     if said["status"] != "ok":
         raise FacebenchError(f"{folder}: the trial diverged: its weights predict nothing")
     of = protocols.load(ws, id_)
-    variables = _variables(folder, said)
-    inside = {name: tree[BACKBONE] for name, tree in variables.items() if BACKBONE in tree}
+    weights = variables(folder, said)
+    inside = {name: tree[BACKBONE] for name, tree in weights.items() if BACKBONE in tree}
     if "params" not in inside:
         raise FacebenchError(
-            f"{folder}: its module keeps no {BACKBONE!r}, only {sorted(variables['params'])}"
+            f"{folder}: its module keeps no {BACKBONE!r}, only {sorted(weights['params'])}"
         )
     fields = {k: v for k, v in semantic["model"].items() if k not in ("build", "weights")}
     name, size = semantic["model"]["build"], of.preprocess["size"]
@@ -88,25 +88,33 @@ def convert(ws: Workspace, folder: Path, output: Path, licence: str = "") -> tup
     return output, header
 
 
-def _variables(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables that a trial predicted with, as NumPy arrays, held against its digest."""
+def variables(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables that a trial predicted with, as NumPy arrays, held against its digest.
+
+    Args:
+        folder: of a finished training.
+        said: its ``trial.json``.
+
+    Raises:
+        FacebenchError: the checkpoint is gone, damaged or holds other weights.
+    """
     import jax
 
     from facebench.train import checkpoint
 
     step, state = checkpoint.read(folder / "checkpoints")
-    variables = {"params": state["ema"] or state["params"], **state["collections"]}
+    found = {"params": state["ema"] or state["params"], **state["collections"]}
     if "step" in said["model"]:  # chosen on dev
         path = folder / "selected.npz"
         kept = files.read_npz(path)
         step = int(kept.pop("step"))
-        leaves, tree = jax.tree.flatten(variables)
+        leaves, tree = jax.tree.flatten(found)
         if len(kept) != len(leaves):
             raise FacebenchError(f"{path}: holds {len(kept)} arrays, the model has {len(leaves)}")
-        variables = jax.tree.unflatten(tree, [kept[str(i)] for i in range(len(leaves))])
-    if (found := checkpoint.params_digest(variables)) != said["model"]["weights"]:
+        found = jax.tree.unflatten(tree, [kept[str(i)] for i in range(len(leaves))])
+    if (weights := checkpoint.params_digest(found)) != said["model"]["weights"]:
         raise FacebenchError(
-            f"{folder}: what is kept of step {step} has the digest {found}, the trial predicted "
+            f"{folder}: what is kept of step {step} has the digest {weights}, the trial predicted "
             f"with {said['model']['weights']}; run the trial again in an empty folder"
         )
-    return variables
+    return found

@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from facebench import config as configs
-from facebench import digest, plan, selection
+from facebench import plan, selection
 from facebench import protocol as protocols
+from facebench.convert import trained
 from facebench.data import pipeline, source, subsets, targets, transforms
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.experiment import Experiment
 from facebench.interpret import layers as layer_lib
 from facebench.leaderboard import trial
 from facebench.protocol import Protocol
-from facebench.train import checkpoint
 from facebench.workspace import Workspace
 
-SPLITS = ("test", "dev", "train")
 TASKS = ("expression",)
 
 
@@ -118,15 +117,8 @@ class Opened:
         experiment = Experiment(ws, configs.restore(semantic), self.protocol)
         job = plan.Job(said["regime"]["value"], said["seed"], folder, "done")
         self.dataset = experiment.dataset
-        self.module, self.variables = experiment.restored(job)
-        found, expected = checkpoint.params_digest(self.variables), said["model"]["weights"]
-        if expected is not None and found != expected:
-            raise FacebenchError(
-                f"{folder}: the checkpoint holds weights {digest.short(found)}, but the "
-                f"predictions were made with {digest.short(expected)}; remove the folder and run "
-                "the trial again"
-            )
-        self.weights = found
+        self.module, self.variables = experiment.module(job), trained.variables(folder, said)
+        self.weights = said["model"]["weights"]
         self.size: int = self.protocol.preprocess["size"]
         self.classes, _ = subsets.classes(self.protocol, self.dataset.split("test"))
         self.generated = source.generated(ws, self.protocol.dataset["name"])
@@ -156,15 +148,16 @@ class Opened:
         """Images of a split with their labels and points, in the crop of the protocol.
 
         Args:
-            split: one of `SPLITS`.
+            split: a test split of the protocol, ``dev`` or ``train``.
             limit: the first so many; 0 for all.
             batch_size: read at a time.
 
         Raises:
             UsageError: another split.
         """
-        if split not in SPLITS:
-            raise UsageError(f"--split={split}: {nearest(split, SPLITS)}")
+        known = (*self.protocol.tested, "dev", "train")
+        if split not in known:
+            raise UsageError(f"--split={split}: {nearest(split, known)}")
         if split == "dev":
             of, rows, labels = selection.dev(self.protocol, self.dataset)
         else:
