@@ -237,8 +237,8 @@ class ActionUnits(_ActionUnitTask):
         there = au >= self.spec.occurs
         said = outputs["probability"] >= 0.5 if self._graph else outputs["logits"] >= 0
         right = (said == there).astype(jnp.float32)
-        scalars = {"accuracy": masked_mean(right, known.astype(jnp.float32))}
         loss = self._cost(outputs, there, known, batch)
+        scalars = {"accuracy": masked_mean(right, known.astype(jnp.float32))}
         if self._adversary is None:
             return loss, scalars
         who = batch["identity"]

@@ -176,7 +176,7 @@ def test_the_threshold_with_the_largest_f1_and_of_equals_the_nearest_to_a_half()
     p = np.array([[0.1], [0.2], [0.3], [0.4]])
     assert example(p, [[0], [0], [1], [1]]) == pytest.approx(0.3)
     assert example(p, [[0], [1], [0], [1]]) == pytest.approx(0.2)
-    assert example(p, [[-1], [0], [-1], [1]]) == pytest.approx(0.4)  # .3 would do, but is unknown
+    assert example(p, [[1], [-1], [9], [1]]) == pytest.approx(0.1)  # what is unknown is not no
     assert example(1 - p, [[1], [1], [0], [0]]) == pytest.approx(0.8)
     assert example(2 * p, [[0], [0], [1], [1]]) == pytest.approx(0.5)  # between .4 and .6
     assert example(p, [[0], [0], [0], [0]]) == 0.5  # nothing to find
@@ -268,3 +268,11 @@ def test_tiny_ones_differ_in_what_they_are_about(repository, name, args):
         assert changed == {"entry", "task"}
     with pytest.raises(Exception, match=rf"{name}.py:tyni: expected"):
         config.load(f"{file}:tyni")
+
+
+def test_rates_are_of_known_labels():
+    from facebench.data import targets
+
+    au = np.array([[0.4, -1, 0.0], [0.39, 9, 0.0], [np.nan, 999, 1.0], [1.0, np.nan, 0.0]], "f4")
+    np.testing.assert_allclose(targets.positive_rate(au, 0.4), [2 / 3, 0, 1 / 4], rtol=1e-6)
+    assert targets.positive_rate(np.float32([[0.7]]), 0.7) == 1  # in the type of the field
