@@ -6,6 +6,7 @@
     facebench run --config=experiments/action_units/fmae_iat.py:tiny       generated people, no IAT
     facebench run --config=experiments/action_units/fmae_iat.py:tiny-iat   and with it
     facebench run --config=experiments/action_units/fmae_iat.py:tiny-multi the gradient not turned
+    facebench run --config=experiments/action_units/fmae_iat.py:tiny-given the head given the labels
 
 Data: BP4D, `facebench data prepare bp4d --source=FOLDER`, tested on its part p1. The protocol is
 the draft of that data card, with loose crops, `{"crop": "box", "margin": 0.05, "size": 224}`.
@@ -22,7 +23,9 @@ contrast, saturation, turns and shifts here, and their erasing a grey square.
 `tiny` is a small convolutional network on generated people who have habits in training: who it is
 tells nine times in ten what the face does. It has the asymmetric loss and weights, by which a short
 training says yes at all, its lambda is 0.1 (from 0.3 on it forgets the face, too), and all read the
-map. `tiny-multi` is the control that learns the person as a second task.
+map. `tiny-multi` is the control that learns the person as a second task. `tiny-given` is not in the
+paper: its identity head is given the action units' labels, so that only what else tells the person
+is driven out, with a lambda of 1.
 `--config.task.adversary=L` sets another lambda; 0 watches and does nothing. How well people are
 read from what a finished trial trained says
 
@@ -38,7 +41,7 @@ features, 83 % before and 28 % after.
 from facebench.config import base
 
 FRAMES, BATCH = 96_216, 64  # of parts p2 and p3, as the authors count them
-TINY = {"tiny": None, "tiny-iat": 0.1, "tiny-multi": -0.1}
+TINY = {"tiny": None, "tiny-iat": 0.1, "tiny-multi": -0.1, "tiny-given": 1.0}
 SIZES = {"b": (768, 12, 12), "l": (1024, 24, 16)}
 
 
@@ -59,8 +62,10 @@ def get_config(arg=""):
         config.task = {"features": "spatial", "loss": "asymmetric", "weights": "inverse"}
         if TINY[arg] is not None:
             config.task.adversary = TINY[arg]
+        if arg == "tiny-given":
+            config.task.conditional = True
         config.data.batch_size = 32
-        config.train.steps = 800
+        config.train.steps = 1000
         config.optim.lr = 4e-3
         config.optim.warmup = 30
         config.optim.weight_decay = 0.01

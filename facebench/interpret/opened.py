@@ -155,9 +155,9 @@ class Opened:
         Raises:
             UsageError: another split.
         """
-        known = (*self.protocol.tested, "dev", "train")
-        if split not in known:
-            raise UsageError(f"--split={split}: {nearest(split, known)}")
+        splits = (*self.protocol.tested, "dev", "train")
+        if split not in splits:
+            raise UsageError(f"--split={split}: {nearest(split, splits)}")
         if split == "dev":
             of, rows, labels = selection.dev(self.protocol, self.dataset)
         else:

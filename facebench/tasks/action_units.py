@@ -97,6 +97,8 @@ class ActionUnitNet(nn.Module):
         reversal: what the gradient of the identity head is multiplied with, and turned, on its way
             into the features.
         axis_name: the mapped axis to average batch statistics over, or None.
+        columns: of the labels that the identity head is given, too; None for none of them.
+        occurs: intensity from which such a label counts as there.
     """
 
     backbone: nn.Module
@@ -109,12 +111,15 @@ class ActionUnitNet(nn.Module):
     identities: int = 0
     reversal: float = 0.0
     axis_name: str | None = None
+    columns: tuple[int, ...] | None = None
+    occurs: float = 0.0
 
     @nn.compact
-    def __call__(self, image: Array, *, train: bool) -> dict[str, Array]:
+    def __call__(self, image: Array, *, train: bool, au: Array | None = None) -> dict[str, Array]:
         """From image [B, S, S, 3]: ``logits``, or ``probability`` of a graph, [B, A]; ``identity``.
 
-        ``identity`` is the logits of the people, [B, identities], where there are any.
+        ``identity`` is the logits of the people, [B, identities], where there are any. With
+        `columns` their head reads, while training, these columns of the labels `au` [B, ...] too.
         """
         outputs = self.backbone(image, train=train)
         h, w = outputs["spatial"].shape[1:3]
@@ -122,6 +127,13 @@ class ActionUnitNet(nn.Module):
         zeros, made = nn.initializers.zeros_init(), {}
         if self.identities:
             turned = adversarial.gradient_reversal(x, self.reversal)
+            if self.columns is not None:
+                shown = jnp.zeros((x.shape[0], self.outputs), x.dtype)  # nothing is known
+                if au is not None:
+                    label = au[:, np.array(self.columns)]
+                    sign = jnp.where(label >= self.occurs, 1.0, -1.0)
+                    shown = jnp.where((label >= 0) & (label <= 1), sign, 0.0).astype(x.dtype)
+                turned = jnp.concatenate([turned, shown], axis=1)
             made["identity"] = nn.Dense(self.identities, kernel_init=zeros, name="identity")(turned)
         if self.graph:
             head = GraphHead(self.outputs, self.nodes, self.neighbours, self.axis_name, name="head")
@@ -155,6 +167,7 @@ class ActionUnits(_ActionUnitTask):
         nodes: int = 0,
         adversary: float | None = None,
         identity_loss: str = "bce",
+        conditional: bool = False,
     ) -> None:
         """Checks and keeps the configuration.
 
@@ -177,6 +190,9 @@ class ActionUnits(_ActionUnitTask):
                 identity head can be made: where ``identity_loss`` rises above what a guess costs,
                 the number is too large.
             identity_loss: ``bce`` or ``softmax``, `facebench.losses.adversarial.identity_loss`.
+            conditional: whether the identity head is given the action units' labels beside the
+                features (1 there, -1 not, 0 unknown). Where people have habits, action units tell
+                who they are; so only what else tells it is driven out. Not in the paper.
 
         Raises:
             UsageError: unknown names, an action unit that the data does not label, numbers out of
@@ -196,6 +212,9 @@ class ActionUnits(_ActionUnitTask):
             raise UsageError(f"nodes is {nodes}, expected a number of features from 1 on, or 0")
         if adversary is not None:
             spec.require(self._name, identities=2)
+        elif conditional:
+            raise UsageError("conditional is about the adversary, and there is none: set both")
+        self.module_reads = ("au",) if conditional else ()
         self.fields = self.reads({"weights": weights, "adversary": adversary})
         self._weights = weights == "inverse"
         self._loss, self._dice, self._graph = loss, dice, head == "graph"
@@ -223,6 +242,8 @@ class ActionUnits(_ActionUnitTask):
             self.spec.identities if self._adversary is not None else 0,
             float(self._adversary or 0.0),
             self.spec.axis_name,
+            tuple(self._columns.tolist()) if self.module_reads else None,
+            self.spec.occurs,
         )
 
     def loss(

@@ -226,3 +226,25 @@ def test_wrong_keywords_of_losses_and_heads():
             tasks.build("action_units", PEOPLE, kwargs)
     with pytest.raises(FacebenchError, match=r"identities is 0, expected at least 2"):
         tasks.build("action_units", SPEC, {"adversary": 1.0})
+
+
+def test_a_conditional_identity_head_reads_the_known_labels_while_training():
+    """The head's columns after the features are those of the labels: 1 there, -1 not, 0 unknown."""
+    spec = Spec(size=8, action_units=(1, 2, 4), identities=5, occurs=0.4)
+    options = {"au": (4, 1), "adversary": 1.0, "conditional": True}
+    task = tasks.build("action_units", spec, options)
+    assert task.module_reads == ("au",)
+    module = task.module(models.build("convnet", {"widths": (4,), "blocks": (0,)}))
+    image = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
+    variables = module.init(jax.random.key(1), image, train=True)
+    kernel = jax.random.normal(jax.random.key(2), variables["params"]["identity"]["kernel"].shape)
+    head = {"kernel": kernel, "bias": jnp.zeros(5)}
+    variables = variables | {"params": variables["params"] | {"identity": head}}
+    au = jnp.array([[0.4, 0.9, 0.1], [-1.0, 0.0, 0.9], [9.0, 0.0, jnp.nan]])
+    more = {"train": True, "mutable": ["batch_stats"]}
+    given = module.apply(variables, image, au=au, **more)[0]["identity"]
+    plain = module.apply(variables, image, **more)[0]["identity"]  # nothing is known
+    shown = np.array([[-1, 1], [1, 0], [0, 0]])  # of units 4 and 1
+    np.testing.assert_allclose(given - plain, shown @ np.asarray(kernel[-2:]), atol=1e-5)
+    with pytest.raises(UsageError, match="conditional is about the adversary"):
+        tasks.build("action_units", spec, {"conditional": True})
