@@ -25,7 +25,7 @@ tells nine times in ten what the face does. It has the asymmetric loss and weigh
 training says yes at all, its lambda is 0.1 (from 0.3 on it forgets the face, too), and all read the
 map. `tiny-multi` is the control that learns the person as a second task. `tiny-given` is not in the
 paper: its identity head is given the action units' labels, so that only what else tells the person
-is driven out, with a lambda of 1.
+is driven out.
 `--config.task.adversary=L` sets another lambda; 0 watches and does nothing. How well people are
 read from what a finished trial trained says
 
@@ -41,7 +41,7 @@ features, 83 % before and 28 % after.
 from facebench.config import base
 
 FRAMES, BATCH = 96_216, 64  # of parts p2 and p3, as the authors count them
-TINY = {"tiny": None, "tiny-iat": 0.1, "tiny-multi": -0.1, "tiny-given": 1.0}
+TINY = {"tiny": None, "tiny-iat": 0.1, "tiny-multi": -0.1, "tiny-given": 0.1}
 SIZES = {"b": (768, 12, 12), "l": (1024, 24, 16)}
 
 

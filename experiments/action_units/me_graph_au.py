@@ -35,7 +35,7 @@ def get_config(arg=""):
     if arg in ("tiny", "tiny-linear"):
         config.entry = "me-graphau-tiny" if arg == "tiny" else "asymmetric-tiny"
         config.kind = "baseline"
-        config.protocol = "action_units/synthface/subjects@1"
+        config.protocol = "action_units/synthface/subjects@2"
         config.model = {
             "build": "convnet",
             "widths": (32, 64, 128),
@@ -43,7 +43,7 @@ def get_config(arg=""):
             "stem_stride": 4,
         }
         config.data.batch_size = 32
-        config.train.steps = 800
+        config.train.steps = 1000
         config.optim.lr = 4e-3
         config.optim.warmup = 30
         config.optim.weight_decay = 0.01

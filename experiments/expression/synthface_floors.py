@@ -23,7 +23,7 @@ ENTRIES = {
 def get_config(arg="ridge"):
     config = base()
     config.entry, config.kind, options = ENTRIES[arg]
-    config.protocol = "expression/synthface/fractions@1"
+    config.protocol = "expression/synthface/fractions@2"
     config.probe = {"build": "ridge", "label": "expression", **options}
     config.model = {
         "build": "convnet",

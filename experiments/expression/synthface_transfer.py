@@ -3,7 +3,7 @@
     facebench run --config=experiments/expression/synthface_transfer.py:ARGUMENT
 
 `frozen_action_units`, `frozen_identity`: ridge regression on the features of the backbone as it is.
-`adapted_action_units`, `adapted_identity`: trained further, half as fast as its new head.
+`adapted_action_units`, `adapted_identity`: trained further, ten times slower than its new head.
 `scratch`: a baseline of the adapted ones, trained from its initialisation, all at one rate.
 `random`, `pixels`: floors of the frozen ones, a backbone that was never trained and no backbone.
 
@@ -66,6 +66,6 @@ def get_config(arg="adapted_action_units"):
         config.kind = "baseline"
         return config
     config.entry = f"convnet-s-{what.replace('_', '-')}"
-    config.optim.lr = 1.5e-3
-    config.optim.head_lr_factor = 2.0
+    config.optim.lr = 4e-4
+    config.optim.head_lr_factor = 10.0
     return config

@@ -140,7 +140,8 @@ class Ridge:
         return 0 if self.weights is None else int(self.weights.size + self.bias.size)
 
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
-        """{"points": [B, K, 2]} in original pixels, or {"probability": [B, C]}, float32.
+        """{"points": [B, K, 2]} in original pixels, {"probability": [B, C]} or, of ``au`` without
+        a threshold, {"intensity": [B, A]}; float32.
 
         Raises:
             FacebenchError: not fitted.
@@ -160,7 +161,10 @@ class Ridge:
             y = y / y.sum(1, keepdims=True)
         else:
             y = np.clip(y, 0.0, 1.0)
-        return {ANSWERS[self.label]: np.asarray(y).astype(np.float32)}
+        name = ANSWERS[self.label]
+        if self.label == "au" and self.threshold is None:
+            name = "intensity"
+        return {name: np.asarray(y).astype(np.float32)}
 
 
 class AllPositive:
