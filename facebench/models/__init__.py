@@ -44,7 +44,9 @@ BUILT_IN = {
     "iresnet": "facebench.models.iresnet:IResNet",
     "mobilefacenet": "facebench.models.mobilefacenet:MobileFaceNet",
     "swin": "facebench.models.swin:Swin",
+    "transfer": "facebench.models.transfer:TransFER",
     "vit": "facebench.models.vit:ViT",
+    "vtff": "facebench.models.vtff:VTFF",
 }
 
 #: What a head may read of a backbone, by the name a config gives: see `features`.

@@ -9,6 +9,7 @@ has a norm between the block's convolutions and no scale and bias in the last no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ VARIANTS = {
 DIALECTS = ("adaface", "evolve")
 CHANNELS = ("rgb", "bgr")
 SE_REDUCTION = 16
+_INITS = {"adaface": layers.he_fan_out, "evolve": layers.torch_default}
 
 
 class _SqueezeExcite(nn.Module):
@@ -95,6 +97,55 @@ class _Block(nn.Module):
         return h + norm("shortcut_bn")(x)
 
 
+def blocks_of(counts: Sequence[int]) -> list[tuple[int, int]]:
+    """(stage, stride) of each block, for so many blocks per stage."""
+    return [(s, 1 if i else 2) for s, count in enumerate(counts) for i in range(count)]
+
+
+def trunk(
+    x: Array,
+    blocks: Sequence[tuple[int, int]],
+    *,
+    width: int,
+    dialect: str,
+    se: bool,
+    dtype: Any,
+    axis_name: str | None,
+    train: bool,
+) -> Array:
+    """The stem and the blocks, as submodules of the module whose compact method calls this.
+
+    Args:
+        x: [B, H, W, 3] in `dtype`.
+        blocks: of `blocks_of`; without the last stage for a map of twice the side.
+        width: channels of the first stage.
+        dialect: see `IR`, as for the rest.
+        se: see `IR`.
+        dtype: see `IR`.
+        axis_name: see `IR`.
+        train: whether batch statistics are of this batch.
+
+    Returns:
+        [B, h, w, C], the last block's sum, before any norm.
+    """
+    init = _INITS[dialect]
+    x = layers.conv(width, 3, 1, dtype=dtype, init=init, name="stem_conv")(x)
+    norm = layers.batch_norm(train, axis_name, name="stem_bn", dtype=dtype)
+    x = layers.PReLU(name="stem_prelu")(norm(x))
+    for i, (stage, stride) in enumerate(blocks):
+        x = _Block(
+            width * 2**stage,
+            stride,
+            se,
+            dialect == "adaface",
+            init,
+            dtype,
+            axis_name,
+            name=f"block{i}",
+        )(x, train=train)
+    return x
+
+
 class IR(nn.Module):
     """An IR or IR-SE net.
 
@@ -145,36 +196,29 @@ class IR(nn.Module):
             if value not in names:
                 raise UsageError(f"IR: {field} is {value!r}: {nearest(value, names)}")
         adaface = self.dialect == "adaface"
-        init = layers.he_fan_out if adaface else layers.torch_default
         x = image.astype(self.dtype)
         if self.channels == "bgr":
             x = x[..., ::-1]
-        x = layers.conv(self.width, 3, 1, dtype=self.dtype, init=init, name="stem_conv")(x)
-        norm = layers.batch_norm(train, self.axis_name, name="stem_bn", dtype=self.dtype)
-        x = layers.PReLU(name="stem_prelu")(norm(x))
-        for i, (stage, stride) in enumerate(_blocks(self)):
-            x = _Block(
-                self.width * 2**stage,
-                stride,
-                self.se,
-                adaface,
-                init,
-                self.dtype,
-                self.axis_name,
-                name=f"block{i}",
-            )(x, train=train)
+        x = trunk(
+            x,
+            _blocks(self),
+            width=self.width,
+            dialect=self.dialect,
+            se=self.se,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            train=train,
+        )
         x = layers.batch_norm(train, self.axis_name, name="bn")(x)
         flat = x.reshape(x.shape[0], -1)
         flat = nn.Dropout(self.dropout, deterministic=not train)(flat)
-        e = nn.Dense(self.dim, kernel_init=init, name="fc")(flat)
+        e = nn.Dense(self.dim, kernel_init=_INITS[self.dialect], name="fc")(flat)
         norm = layers.batch_norm(train, self.axis_name, name="features", affine=not adaface)
         return {"pooled": x.mean((1, 2)), "spatial": x, "embedding": norm(e)}
 
 
 def _blocks(module: IR) -> list[tuple[int, int]]:
-    """(stage, stride) of each block."""
-    counts = models.variant("IR", module.variant, VARIANTS)
-    return [(s, 1 if i else 2) for s, count in enumerate(counts) for i in range(count)]
+    return blocks_of(models.variant("IR", module.variant, VARIANTS))
 
 
 def torch_names(module: IR) -> dict[str, tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Layers that the convolutional recognition nets share, as PyTorch computes them."""
+"""Layers that several nets share; those of convolutional nets as PyTorch computes them."""
 
 from __future__ import annotations
 
@@ -97,6 +97,27 @@ def batch_norm(
         axis_name=axis_name,
         name=name,
     )
+
+
+def drop_one(x: Array, rate: float, key: Any, axis: int) -> Array:
+    """Zeroes, in some examples, one of the slices along an axis.
+
+    An example is hit with probability `rate`, whatever happens to the others; which slice it loses
+    is drawn evenly. What is left is not scaled up (Xue et al., TransFER, ICCV 2021, section 3.1).
+
+    Args:
+        x: [B, ...] in any dtype, which is kept.
+        rate: in [0, 1].
+        key: of the draw.
+        axis: not the first.
+    """
+    examples, slices = x.shape[0], x.shape[axis]
+    hit, which = jax.random.split(key)
+    lost = jax.random.randint(which, (examples, 1), 0, slices) == jnp.arange(slices)
+    lost &= jax.random.bernoulli(hit, rate, (examples, 1))
+    shape = [1] * x.ndim
+    shape[0], shape[axis] = lost.shape
+    return jnp.where(lost.reshape(shape), jnp.zeros((), x.dtype), x)
 
 
 class PReLU(nn.Module):

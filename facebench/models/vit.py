@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from facebench.errors import FacebenchError, UsageError, nearest
-from facebench.models import weights
+from facebench.models import layers, weights
 
 Array = jax.Array
 
@@ -65,6 +65,7 @@ class _Block(nn.Module):
     dropout: float
     drop_path: float
     dtype: Any
+    head_drop: float = 0.0  # at which an example loses one head's output, see `layers.drop_one`
 
     def _drop(self, x: Array, train: bool) -> Array:
         """Dropout of elements, then of the whole branch of an example (stochastic depth)."""
@@ -81,11 +82,85 @@ class _Block(nn.Module):
         h = dense(3 * D, "qkv")(_layer_norm("norm1")(x))
         q, k, v = jnp.moveaxis(h.reshape(B, N, 3, self.heads, D // self.heads), 2, 0)
         h = jax.nn.dot_product_attention(q, k, v)  # softmax in float32, whatever the dtype
+        if train and self.head_drop:
+            h = layers.drop_one(h, self.head_drop, self.make_rng("dropout"), axis=2)
         x = x + self._drop(dense(D, "proj")(h.reshape(B, N, D)), train)
 
         h = dense(int(D * self.mlp_ratio), "fc1")(_layer_norm("norm2")(x))
         h = dense(D, "fc2")(nn.gelu(h, approximate=False))
         return x + self._drop(h, train)
+
+
+class MapEncoder(nn.Module):
+    """The transformer over the positions of a feature map: a hybrid net's upper part.
+
+    A linear layer makes a token of each position; a class token is put first.
+
+    Attributes:
+        dim: channels of a token.
+        depth: number of blocks.
+        heads: attention heads; divides `dim`.
+        mlp_ratio: hidden channels of the MLP over `dim`.
+        dropout: rate of the dropout on the tokens and on every residual branch, while training.
+        head_drop: probability at which, in each block, an example loses the output of one head,
+            while training.
+        position: as of `ViT`. Learned ones begin near zero and suit long runs and stored weights;
+            with fixed ones a short run can tell places apart from its first step.
+        dtype: what matrix products compute in (parameters, norms and outputs are float32).
+
+    Raises:
+        UsageError: an unknown `position`.
+        FacebenchError: `heads` does not divide `dim`.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    dropout: float = 0.0
+    head_drop: float = 0.0
+    position: str = "learned"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> dict[str, Array]:
+        """``pooled`` [B, dim] (the class token) and ``spatial`` [B, h, w, dim] from [B, h, w, C].
+
+        Both are float32 and after the final norm. Random drops draw from the rng ``dropout``.
+        """
+        if self.dim % self.heads:
+            raise FacebenchError(
+                f"transformer: dim {self.dim} is no multiple of heads {self.heads}; change either"
+            )
+        if self.position not in POSITIONS:
+            raise UsageError(
+                f"transformer: position is {self.position!r}; {nearest(self.position, POSITIONS)}"
+            )
+        B, h, w, C = x.shape
+        x = nn.Dense(self.dim, dtype=self.dtype, kernel_init=_xavier, name="embed")(
+            x.reshape(B, h * w, C)
+        )
+        token = self.param("class_token", _normal02, (1, 1, self.dim))
+        x = jnp.concatenate([jnp.broadcast_to(token, (B, 1, self.dim)).astype(x.dtype), x], 1)
+        if self.position == "learned":
+            position = self.param("position", _normal02, (1, h * w + 1, self.dim))
+        else:
+            fixed = jnp.asarray(sincos2d(h, w, self.dim), jnp.float32)
+            position = jnp.pad(fixed, ((1, 0), (0, 0)))
+        x = x + position.astype(x.dtype)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        for i in range(self.depth):
+            x = _Block(
+                self.heads,
+                self.mlp_ratio,
+                self.dropout,
+                0.0,
+                self.dtype,
+                self.head_drop,
+                name=f"block{i + 1}",
+            )(x, train=train)
+        x = _layer_norm("norm")(x)
+        return {"pooled": x[:, 0], "spatial": x[:, 1:].reshape(B, h, w, self.dim)}
 
 
 class ViT(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import jax
@@ -103,3 +104,28 @@ def near():
         np.testing.assert_allclose(got, want, rtol=0, atol=rel * np.abs(want).max())
 
     return check
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """Variables of a net that are not those of an initialisation, nor compiled like one."""
+
+    def make(net, *inputs, seed=0):
+        rng = np.random.default_rng(seed)
+
+        def one(path, leaf):
+            n, name = rng.normal(size=leaf.shape), jax.tree_util.keystr(path)
+            if "kernel" in name:
+                n /= np.sqrt(np.prod(leaf.shape[:-1]))
+            elif "var" in name:
+                n = np.exp(0.3 * n)
+            else:
+                n = 0.2 * n + ("scale" in name)
+            return n.astype(np.float32)
+
+        init = functools.partial(net.init, train=False)
+        return jax.tree_util.tree_map_with_path(
+            one, jax.eval_shape(init, jax.random.key(0), *inputs)
+        )
+
+    return make
