@@ -19,7 +19,7 @@ import numpy as np
 from facebench import files, models, plan, plugins, probes, schemes, tasks
 from facebench import protocol as protocols
 from facebench.config import Config
-from facebench.data import pipeline, source, subsets, targets, transforms
+from facebench.data import comparisons, pipeline, source, subsets, targets, transforms
 from facebench.errors import FacebenchError
 from facebench.leaderboard import judge, trial
 from facebench.protocol import Protocol
@@ -130,18 +130,18 @@ class Experiment:
             embedding = plain + mirrored
         stored = {}
         if "pairs" in evaluation:
-            pairs, compared = targets.pairs(self.protocol, test), embedding
-            if templates := targets.templates(self.protocol, test):
+            pairs, compared = comparisons.pairs(self.protocol, test), embedding
+            if templates := comparisons.templates(self.protocol, test):
                 how = evaluation.get("pooling", "n0d0")
                 compared = scores.pooled(embedding, **templates, how=how)
             stored["score"] = scores.pair_scores(compared, pairs)
-        if targets.enrolled(self.protocol):
+        if comparisons.enrolled(self.protocol):
             faces, known = np.split(embedding, [self.protocol.n])
             train = self.dataset.split("train")
             person = np.unique([train.units[i] for i in subset], return_inverse=True)[1]
             stored["similarity"] = scores.best_of_each(faces, known, person)
         elif "gallery" in evaluation:
-            probe, gallery = targets.gallery(self.protocol, len(embedding))
+            probe, gallery = comparisons.gallery(self.protocol, len(embedding))
             stored["similarity"] = scores.similarity(embedding, probe, gallery)
         return stored
 
@@ -220,7 +220,7 @@ class Experiment:
         evaluation = self.protocol.evaluation
         tested = [self.dataset.split(name) for name in self.protocol.tested]
         parts = [(split, subsets.used(self.protocol, split)) for split in tested]
-        if targets.enrolled(self.protocol):
+        if comparisons.enrolled(self.protocol):
             parts.append((self.dataset.split("train"), subset))
         for mirrored in (False, True) if "flip" in evaluation else (False,):
             for split, rows in parts:

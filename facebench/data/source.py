@@ -230,6 +230,11 @@ def field(split: Split, name: str, indices: Sequence[int] | np.ndarray | None = 
     return np.stack([np.asarray(split.record(int(i))[name]) for i in which])
 
 
+def places(values: Any) -> np.ndarray:
+    """Every value as its place among the sorted values: no name leaves the dataset."""
+    return np.unique(np.array(values), return_inverse=True)[1].astype(np.int32)
+
+
 def _open_records(folder: Path, split: str) -> tuple[tuple[str, ...], Any]:
     """The text fields of a split, and random access to its records; images stay encoded."""
     import tensorflow_datasets as tfds

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facebench import digest, files, metrics, protocol, workspace
-from facebench.data import source, subsets, targets, transforms
+from facebench.data import comparisons, source, subsets, targets, transforms
 from facebench.errors import FacebenchError, UsageError
 
 GALLERY = [4, 0, 2]
@@ -60,11 +60,11 @@ def test_recognition(tiny):
     # samples 4, 0, 2 are persons 1, 0, 2; the probes are the others, ascending
     assert made["gallery_identity"].tolist() == [1, 0, 2]
     assert made["probe_identity"].tolist() == [i % 3 for i in (1, 3, 5, 6, 7, 8, 9)]
-    probes, gallery = targets.gallery(draft("recognition"), 10)
+    probes, gallery = comparisons.gallery(draft("recognition"), 10)
     assert probes.tolist() == [1, 3, 5, 6, 7, 8, 9]
     assert gallery.tolist() == GALLERY
     four = source.Split(tiny.folder, tiny.label, "test", 4)
-    pairs = targets.pairs(draft("recognition"), four)
+    pairs = comparisons.pairs(draft("recognition"), four)
     assert pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
 
 

@@ -91,7 +91,7 @@ def test_it_learns_each_label() -> None:
     assert seen.parameters == 64 * 2 + 2
     units = probes.build("ridge", {"label": "au", "size": 4})
     units.fit(train)
-    assert ((units.predict(test)["probability"] > 0.5) == (test["au"] > 0.5)).all()
+    assert ((units.predict(test)["intensity"] > 0.5) == (test["au"] > 0.5)).all()
     points = probes.build("ridge", {"label": "points"})
     points.fit(train)
     expected = test["points"] * 2 + [1, 3]
@@ -103,7 +103,7 @@ def test_a_constant_says_the_mean_and_a_permutation_nothing() -> None:
     floor = probes.build("ridge", {"label": "au", "constant": True})
     floor.fit(train)
     mean = np.concatenate([b["au"] for b in train]).mean(0)
-    np.testing.assert_allclose(floor.predict(test)["probability"], np.tile(mean, (16, 1)), 1e-6)
+    np.testing.assert_allclose(floor.predict(test)["intensity"], np.tile(mean, (16, 1)), 1e-6)
     assert floor.parameters == 2
     canary = probes.build("ridge", {"label": "expression", "size": None, "permuted": True})
     canary.fit(train)
@@ -142,7 +142,7 @@ def test_it_reads_frozen_features_as_they_are() -> None:
     probe.fit([{"features": x, "au": np.clip(y, 0, 1), "mask": np.ones(50)}])
     weights, bias, *_ = ridge.solve(x, np.clip(y, 0, 1))
     new = rng(23).normal(size=(5, 9))
-    found = probe.predict({"features": new})["probability"]
+    found = probe.predict({"features": new})["intensity"]
     np.testing.assert_allclose(found, np.clip(new @ weights + bias, 0, 1), atol=1e-6)
     with pytest.raises(FacebenchError, match="not \\[B, F\\]"):
         probe.predict({"features": new[:, None]})
