@@ -13,7 +13,9 @@ mirrored ones of its mirror image; an area is erased of each image; 1e-4, times 
 epochs, weight decay 1e-4, 32 images. Different: the authors' backbone is a ResNet-50 at 224 px;
 decay is decoupled (AdamW); what is erased is a grey square of up to a quarter of the crop.
 
-`tiny` is a small network from scratch. Cost: 23,040 steps of two passes. Run here: `tiny` alone.
+`tiny` is a small network from scratch, where agreement weighs 0.5 and nothing is erased. Cost:
+23,040 steps of two passes. Run here: `tiny`. Agreement did not pay on its clean labels: the more it
+weighed, the less was learned (accuracy 0.42, 0.41, 0.36 and 0.28 at 0, 0.05, 0.5 and 5, one seed).
 
 Published, with the best epoch on test: RAF-DB 89.99 %, FERPlus 89.64 %.
 """
@@ -36,13 +38,13 @@ def get_config(arg=""):
             "build": "convnet",
             "widths": (32, 64, 128),
             "blocks": (0, 1, 1),
-            "stem_stride": 2,
+            "stem_stride": 4,
         }
+        config.task.consistency = 0.5
         config.data.augment.rotation = 0.1
         config.data.augment.scale = 0.05
         config.data.augment.shift = 0.03
-        config.data.augment.cutout = 0.5
-        config.train.steps = 1000
+        config.train.steps = 1500
         config.optim.lr = 4e-3
         config.optim.warmup = 30
         config.optim.weight_decay = 0.01

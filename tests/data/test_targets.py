@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from facebench import digest, files, metrics, protocol, workspace
+from facebench import digest, experiment, files, metrics, protocol, workspace
 from facebench.data import comparisons, source, subsets, targets, transforms
 from facebench.errors import FacebenchError, UsageError
 
@@ -307,6 +307,19 @@ def test_cues_are_points_in_the_crop_and_the_units_of_the_classes(faces):
         wrong = draft("expression", evaluation=evaluation, preprocess=asked.preprocess)
         with pytest.raises(UsageError, match=said):
             targets.build(wrong, faces[name].split("test"))
+
+
+def test_a_task_with_cues_is_told_of_points_and_the_names_of_the_classes(faces):
+    of = SimpleNamespace(
+        dataset=faces["named"],
+        protocol=draft("expression", evaluation={"classes": ["fear", "happy"]}),
+        ws=SimpleNamespace(root=None),
+        config=SimpleNamespace(semantic={"task": {"cue": 1.0}}),
+    )
+    spec = experiment.Experiment._spec(of, np.arange(8), None)
+    assert (spec.points, spec.classes, spec.class_names) == (68, 2, ("fear", "happy"))
+    of.config.semantic["task"] = {}
+    assert experiment.Experiment._spec(of, np.arange(8), None).points == 0
 
 
 def test_subsets_and_counts_are_of_the_classes_that_count(faces):

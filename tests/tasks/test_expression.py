@@ -94,13 +94,13 @@ def test_a_cue_adds_one_minus_the_cosine_with_the_true_class():
     logits = rng.normal(size=(8, 8)).astype(np.float32)
     outputs = {"logits": jnp.asarray(logits), "attention": jnp.asarray(attention)}
     batch = {"expression": jnp.asarray(label), "points": jnp.asarray(points)}
-    task = tasks.build("expression", FULL, {"cue": 3.0, "cue_codebook": "paper_code"})
+    task = tasks.build("expression", FULL, {"cue": 3.0, "cue_codebook": "emfacs"})
     assert task.fields == ("expression", "points")
     loss, scalars = jax.device_get(jax.jit(task.loss)(outputs, batch))
     plain = jax.device_get(tasks.build("expression", FULL).loss(outputs, batch)[0])
-    maps = action_maps.expression_map(points[:4].astype(float), 32, 4, "paper_code")
+    maps = action_maps.expression_map(points[:4].astype(float), 32, 4, "emfacs")
     for i in range(8):
-        if i not in (1, 3):  # the published code knows no contempt
+        if i not in (1, 2, 3):
             assert loss[i] == pytest.approx(plain[i], abs=1e-6)
             assert scalars["alignment"][i] == scalars["attention_cosine"][i] == 0
             continue
