@@ -8,8 +8,8 @@ facebench run --config=experiments/action_units/synthface_floors.py:canary
 `ridge` is ridge regression on grey pixels, `random` the same on the features of the trained
 baseline's backbone before any training, `constant` finds every action unit in every image, `canary`
 is the ridge regression on pixels with the training labels on the wrong images. With `-frames`
-behind it (`:ridge-frames`) under the protocol of shares of images, with `-intensity` under that of
-strengths, where `constant` is the mean of the training labels.
+behind it (`:ridge-frames`) under the protocol of shares of images, with `-linked` under that of
+people with habits, with `-intensity` under that of strengths, where `constant` is the mean of the training labels.
 """
 
 from facebench.config import base
@@ -26,6 +26,7 @@ ENTRIES = {
 PROTOCOLS = {
     "": "action_units/synthface/subjects@2",
     "frames": "action_units/synthface/frames@1",
+    "linked": "action_units/synthface/linked@1",
     "intensity": "action_unit_intensity/synthface/subjects@1",
 }
 
