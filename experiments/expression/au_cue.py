@@ -17,9 +17,12 @@ decay 5e-4, 224 images, mirror images, shifts. Different: the authors' backbone 
 ResNet-50 at 224 px; ellipses and sets of units are repaired (`facebench.action_maps`); `paper` has
 the sets of the authors' code, on the same ellipses.
 
-`tiny` is a small network from scratch with a map of 8 x 8. Cost: 25,340 steps. Run here: `tiny`.
-What its numbers are worth: a spot in the middle of every crop has a cosine of 0.45. On a map of
-4 x 4 there is less to win: there the true map itself has 0.60.
+`tiny` is a small network from scratch with a map of 8 x 8. Expected on seeds 0 to 2, without and
+with cues: accuracy 0.45 to 0.47 and 0.57 to 0.59, cosine 0.43 to 0.46 and 0.72 to 0.73. What such
+cosines are worth there: a spot in the middle of every crop has 0.41, the mean map of each test
+face's true class 0.64 on 8 x 8 cells, and the true map itself 0.88.
+
+Cost: 25,340 steps; `tiny` a minute on two cores. Run here: `tiny` alone.
 
 Published, AffectNet-7, without and with cues: accuracy 60.88 and 62.37 %, cosine 0.57 and 0.85.
 """

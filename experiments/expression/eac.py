@@ -14,8 +14,9 @@ epochs, weight decay 1e-4, 32 images. Different: the authors' backbone is a ResN
 decay is decoupled (AdamW); what is erased is a grey square of up to a quarter of the crop.
 
 `tiny` is a small network from scratch, where agreement weighs 0.5 and nothing is erased. Cost:
-23,040 steps of two passes. Run here: `tiny`. Agreement did not pay on its clean labels: the more it
-weighed, the less was learned (accuracy 0.42, 0.41, 0.36 and 0.28 at 0, 0.05, 0.5 and 5, one seed).
+23,040 steps of two passes. Run here: `tiny`, where agreement did not pay on clean labels: uar 0.503
+with it and 0.512 without on seed 0, lower on every further test split, and the more it weighs the
+less is learned.
 
 Published, with the best epoch on test: RAF-DB 89.99 %, FERPlus 89.64 %.
 """
