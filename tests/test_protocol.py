@@ -319,7 +319,7 @@ def test_optional_fields_that_do_not_fit_together_are_refused(space, value, mess
         (task_of("action_unit_intensity", evaluation={"au": [1]}), None),
         (task_of("expression"), None),
         (task_of("valence_arousal"), None),
-        (task_of("valence_arousal", evaluation={"au": [1]}), "it has none"),
+        (task_of("valence_arousal", evaluation={"au": [1]}), "task 'valence_arousal': it has also"),
         (
             task_of("expression", evaluation={"classes": ["a", "b"]}),
             "splits.test.used is missing",

@@ -9,7 +9,8 @@ facebench run --config=experiments/action_units/synthface_floors.py:canary
 baseline's backbone before any training, `constant` finds every action unit in every image, `canary`
 is the ridge regression on pixels with the training labels on the wrong images. With `-frames`
 behind it (`:ridge-frames`) under the protocol of shares of images, with `-linked` under that of
-people with habits, with `-intensity` under that of strengths, where `constant` is the mean of the training labels.
+people with habits, with `-intensity` under that of strengths, where `constant` is the mean of the
+training labels.
 """
 
 from facebench.config import base
