@@ -330,11 +330,11 @@ def test_optional_fields_that_do_not_fit_together_are_refused(space, value, mess
                 evaluation={"classes": ["a", "b"]},
                 splits=WITHOUT_DEV | {"test": {**FACT, "used": 6}},
             ),
-            (
-                task_of("expression", evaluation={"cues": "emfacs"}),
-                "predictions.attention is missing",
-            ),
             "splits.test.used: 6 of 5 samples",
+        ),
+        (
+            task_of("expression", evaluation={"cues": "emfacs"}),
+            "predictions.attention is missing",
         ),
         (task_of("expression", evaluation={"pairs": "all"}), "evaluation.pairs means nothing"),
         (task_of("expression", evaluation={"also": ["test_far"]}), "no split 'test_far'"),
