@@ -58,6 +58,7 @@ def draft(**evaluation):
         preprocess={"crop": "full", "size": 16},
         crops=None,
         dev=None,
+        tested=("test",),
         cluster=None,
         public=True,
     )
