@@ -19,7 +19,7 @@ the boards' `convnet-s`, and its weights are those of two trials of theirs (docs
 from facebench.config import base
 
 WEIGHTS = {
-    "action_units": "weights/convnet-s-action_units-db6719390af4.safetensors",
+    "action_units": "weights/convnet-s-action_units-e321c213b4b6.safetensors",
     "identity": "weights/convnet-s-recognition-f3fa09e29cd0.safetensors",
 }
 FLOORS = {"random": ("convnet-s-random", {"features": "spatial"}), "pixels": ("ridge-pixels", {})}
