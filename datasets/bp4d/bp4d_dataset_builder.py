@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from facebench.data import frames, releases
@@ -67,20 +66,10 @@ class Bp4d(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         au = self.builder_config.au
-        features = {
-            "key": tfds.features.Text(),
-            "unit": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "au": tfds.features.Tensor(shape=(len(au),), dtype=np.float32),
-            "frame": tfds.features.Scalar(dtype=np.int32),
-            "fold": tfds.features.Scalar(dtype=np.int32),
-            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            "five_points": tfds.features.Tensor(shape=(5, 2), dtype=np.float32),
-        }
         return tfds.core.DatasetInfo(
             builder=self,
             metadata=tfds.core.MetadataDict(au=list(au)),
-            features=tfds.features.FeaturesDict(features),
+            features=tfds.features.FeaturesDict(frames.features(tfds.features, len(au))),
             disable_shuffling=True,
         )
 

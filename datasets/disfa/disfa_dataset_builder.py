@@ -54,20 +54,10 @@ class Disfa(tfds.core.GeneratorBasedBuilder):
     generated = False
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "key": tfds.features.Text(),
-            "unit": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "au": tfds.features.Tensor(shape=(len(AU),), dtype=np.float32),
-            "frame": tfds.features.Scalar(dtype=np.int32),
-            "fold": tfds.features.Scalar(dtype=np.int32),
-            "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            "five_points": tfds.features.Tensor(shape=(5, 2), dtype=np.float32),
-        }
         return tfds.core.DatasetInfo(
             builder=self,
             metadata=tfds.core.MetadataDict(au=list(AU)),
-            features=tfds.features.FeaturesDict(features),
+            features=tfds.features.FeaturesDict(frames.features(tfds.features, len(AU))),
             disable_shuffling=True,
         )
 

@@ -36,6 +36,25 @@ _LAST_NUMBER = re.compile(r"([0-9]{1,9})[^0-9]*$")
 Places = Callable[[str, int], tuple[np.ndarray, np.ndarray]]
 
 
+def features(of: Any, units: int) -> dict[str, Any]:
+    """What `samples` gives of a frame, as a TFDS builder declares it.
+
+    Args:
+        of: the module `tensorflow_datasets.features`, which the builder has imported.
+        units: how many action units.
+    """
+    return {
+        "key": of.Text(),
+        "unit": of.Text(),
+        "image": of.Image(shape=(None, None, 3)),
+        "au": of.Tensor(shape=(units,), dtype=np.float32),
+        "frame": of.Scalar(dtype=np.int32),
+        "fold": of.Scalar(dtype=np.int32),
+        "box": of.Tensor(shape=(4,), dtype=np.float32),
+        "five_points": of.Tensor(shape=(5, 2), dtype=np.float32),
+    }
+
+
 class Source(Protocol):
     """Where the images of frames come from."""
 

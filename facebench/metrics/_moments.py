@@ -18,6 +18,8 @@ Fleiss 1979, "Intraclass correlations: uses in assessing rater reliability".
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 LIMIT = 1e6  # multiples of a step that a number differs from the centre at most
@@ -75,7 +77,7 @@ def from_sums(name: str, sums: np.ndarray) -> np.ndarray:
     return np.where(varied, found, 0.0)
 
 
-def _value(name: str, n, cov, var_x, var_y, bias):  # type: ignore[no-untyped-def]
+def _value(name: str, n: Any, cov: Any, var_x: Any, var_y: Any, bias: Any) -> Any:
     """A coefficient from n and n times cov, var x, var y and (m x - m y)^2, or equal multiples."""
     both = var_x + var_y
     if name == "pcc":

@@ -104,6 +104,25 @@ def inputs(batch: Batch, probe: str, size: int | None) -> np.ndarray:
     return x
 
 
+def training(
+    batches: Iterable[Batch], label: str, probe: str, size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `inputs` gives of all images of one pass, [n, P], and their labels [n, ...].
+
+    Raises:
+        FacebenchError: fewer than two training images, or a label that is not there.
+    """
+    rows, labels = [], []
+    for batch in batches:
+        x = inputs(batch, probe, size)
+        kept = _kept(batch, len(x))
+        rows.append(x[kept])
+        labels.append(_field(batch, label, probe)[kept])
+    if sum(map(len, rows)) < 2:
+        raise FacebenchError(f"probe {probe!r}: fewer than two training images to fit on")
+    return np.concatenate(rows), np.concatenate(labels)
+
+
 def _check_size(probe: str, size: int | None) -> None:
     if size is not None and size < 1:
         raise FacebenchError(f"probe {probe!r}: size is {size}, expected at least 1 px, or None")

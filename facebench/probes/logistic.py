@@ -15,7 +15,7 @@ import numpy as np
 
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.probes import Batch
-from facebench.probes.closed_form import _check_size, _field, _kept, inputs
+from facebench.probes.closed_form import _check_size, inputs, training
 
 #: Penalties that are tried, where rows have a mean squared length of 1 and losses are means.
 PENALTIES = tuple(4.0**k for k in range(-8, 2))
@@ -242,16 +242,8 @@ class Logistic:
         Raises:
             FacebenchError: fewer than two training images, or a label that is not there.
         """
-        rows, labels = [], []
-        for batch in batches:
-            x = inputs(batch, "logistic", self.size)
-            kept = _kept(batch, len(x))
-            rows.append(x[kept])
-            labels.append(_field(batch, self.label, "logistic")[kept])
-        if sum(map(len, rows)) < 2:
-            raise FacebenchError("probe 'logistic': fewer than two training images to fit on")
-        x = np.concatenate(rows)
-        y, known = self._targets(np.concatenate(labels))
+        x, labels = training(batches, self.label, "logistic", self.size)
+        y, known = self._targets(labels)
         loss: Loss = softmax_loss if self.label == "expression" else sigmoid_loss
         mean = x.mean(0)
         scale = float(np.sqrt(((x - mean) ** 2).sum(1).mean())) or 1.0

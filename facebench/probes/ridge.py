@@ -15,7 +15,7 @@ import numpy as np
 
 from facebench.errors import FacebenchError, UsageError, nearest
 from facebench.probes import Batch
-from facebench.probes.closed_form import _check_size, _field, _kept, inputs
+from facebench.probes.closed_form import _check_size, _field, inputs, training
 
 #: Penalties that are tried, in units of the mean squared length of the centred rows.
 PENALTIES = tuple(4.0**k for k in range(-6, 5))
@@ -104,15 +104,8 @@ class Ridge:
         Raises:
             FacebenchError: fewer than two training images, or a label that is not there.
         """
-        rows, labels = [], []
-        for batch in batches:
-            x = inputs(batch, "ridge", self.size)
-            kept = _kept(batch, len(x))
-            rows.append(x[kept])
-            labels.append(_field(batch, self.label, "ridge")[kept])
-        if sum(map(len, rows)) < 2:
-            raise FacebenchError("probe 'ridge': fewer than two training images to fit on")
-        x, y = np.concatenate(rows), self._targets(np.concatenate(labels))
+        x, labels = training(batches, self.label, "ridge", self.size)
+        y = self._targets(labels)
         if self.permuted:
             draws = np.random.Generator(np.random.Philox(key=len(y)))
             y = y[np.argsort(draws.random(len(y)), kind="stable")]
